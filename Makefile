@@ -1,0 +1,37 @@
+# Everything runs in .venv, which is made once and reused until pyproject.toml or constraints.txt changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help install demo test lint bench clean
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(READY)  ## make .venv with every dependency at its pinned version
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train an inverter on MiniLM vectors in about 6 minutes, then invert held-out sentences
+	$(BIN)/python train.py experiment=demo
+	@echo
+	@echo "Held-out sentences, from their vectors alone (left: the sentence, right: what came back):"
+	$(BIN)/python generate.py --model runs/demo/inverter --vector runs/demo/heldout.npy --output runs/demo/heldout.inverted.txt
+	@paste -d '\t' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 12 | expand -t 64
+
+test: $(READY)  ## run the tests (offline, CPU)
+	$(BIN)/python -m pytest --cov=vec2text --cov-fail-under=90 --cov-report=term
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## measure memory of the corpus room at 10,000, 100,000 and 1,000,000 sentences
+	$(BIN)/python benchmarks/corpus_memory.py
+
+clean:  ## remove runs, caches of vectors and tool caches (not .venv)
+	rm -rf runs cache .pytest_cache .mypy_cache .ruff_cache .coverage

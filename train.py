@@ -1,0 +1,65 @@
+"""Train an inverter: conf/ -> encoder, corpus, inverter -> fit -> runs/NAME/inverter. See `python train.py --help`."""
+
+import logging
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vec2text.config import RunConfig
+
+
+def writable(node: DictConfig) -> DictConfig:
+    """A schema that Hydra can compose into: that of frozen dataclasses is read-only."""
+    OmegaConf.set_readonly(node, False)
+    for child in (node._get_node(key) for key in node):
+        if isinstance(child, DictConfig):
+            writable(child)
+    return node
+
+
+ConfigStore.instance().store("schema", node=writable(OmegaConf.structured(RunConfig)))
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(composed: DictConfig) -> None:
+    """Train what Hydra composed, and print the final report."""
+    try:
+        config: Any = OmegaConf.to_object(composed)
+        from vec2text import runs, training  # torch and its kind: after the configuration has been found sound
+
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("vec2text").setLevel(logging.INFO)
+        runs.quiet()
+        print(runs.describe(runs.train(config)))
+        folder = f"{config.runs}/{config.name}/inverter"
+        print(f'\nsaved in {folder}; to use it:\n  python generate.py --model {folder} --text "A sentence of yours."')
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        sys.exit(_say(error, 2))
+    except training.DivergedError as error:
+        sys.exit(_say(error, 1))
+    except training.TrainingStopped as stop:
+        sys.exit(_say(stop, 128 + stop.signal_number))
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; what is encoded is kept. Run the same command again to go on", 130))
+
+
+def _say(error: BaseException | str, code: int) -> int:
+    """An error on one line of stderr, with its cause where Hydra hides that; returns the exit code."""
+    causes = [error, error.__cause__ if isinstance(error, HydraException) else None]
+    lines = [" ".join(str(cause).split("See https")[0].split("Config search path")[0].split()) for cause in causes if cause]
+    print("train.py: " + ": ".join(lines), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # what Hydra cannot compose reaches us, not its own traceback
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_say(error, 2))

@@ -1,0 +1,122 @@
+"""Batches: training sentences as tokens, gathered into batches of one length under a budget of positions.
+
+Knows nothing of models.
+
+Shapes: N sentences, B batch, D vector dimension, T text tokens, P prefix tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from vec2text.corpus import Corpus, Vectors
+from vec2text.encoders import Encoder
+
+_CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `Inverter.forward` takes."""
+
+    vectors: torch.Tensor
+    """(B, D) float32."""
+    ids: torch.Tensor
+    """(B, T) text tokens, padded with zeros."""
+    lengths: torch.Tensor
+    """(B,) tokens of each text."""
+
+
+class Examples:
+    """The sentences of a split as token ids, beside their vectors.
+
+    Args:
+        corpus: the sentences.
+        rows: which of them, (N,).
+        vectors: those of the corpus.
+        tokenizer: the decoder's.
+        max_tokens: longer sentences are dropped and counted in `too_long`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        rows: np.ndarray,
+        vectors: Vectors,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+    ) -> None:
+        ids, lengths = [], []
+        for start in range(0, len(rows), _CHUNK):
+            texts = [corpus.texts[row] for row in rows[start : start + _CHUNK]]
+            found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            lengths.append(np.fromiter((len(row) for row in found), np.int64, len(found)))
+            ids += [np.asarray(row, np.int32) for row in found if len(row) <= max_tokens]
+        every = np.concatenate(lengths)
+        kept = every <= max_tokens
+        self.vectors, self.rows, self.lengths = vectors, rows[kept], every[kept]
+        self.too_long = int((~kept).sum())
+        self._ids = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        self._ends = np.cumsum(self.lengths)
+        if not len(self.rows):
+            raise ValueError(f"all {len(rows)} sentences of a split have more than data.max_tokens={max_tokens} tokens")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, members: np.ndarray) -> Batch:
+        """The examples at places `members`."""
+        lengths = self.lengths[members]
+        ids = np.zeros((len(members), int(lengths.max())), np.int64)  # (B, T)
+        inside = np.arange(ids.shape[1]) < lengths[:, None]
+        starts = self._ends[members] - lengths
+        ids[inside] = self._ids[(starts[:, None] + np.arange(ids.shape[1]))[inside]]
+        return Batch(
+            torch.from_numpy(self.vectors[self.rows[members]]), torch.from_numpy(ids), torch.from_numpy(lengths)
+        )
+
+    def plan(self, prefix_length: int, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, as places: all of (nearly) one length, in random order.
+
+        A batch of B sentences of up to T tokens takes B * (P + T) <= batch_tokens positions.
+
+        Raises:
+            ValueError: the longest sentence alone does not fit.
+        """
+        longest = prefix_length + int(self.lengths.max())
+        if longest > batch_tokens:
+            raise ValueError(
+                f"training.batch_tokens is {batch_tokens}, but a prefix and the longest sentence take {longest} "
+                "positions: raise it, or lower data.max_tokens"
+            )
+        random = np.random.default_rng([seed, epoch])
+        order = np.lexsort((random.random(len(self)), self.lengths))
+        sizes = prefix_length + self.lengths[order]
+        batches, start = [], 0
+        while start < len(order):
+            reach = min(start + batch_tokens // int(sizes[start]), len(order))
+            stop = min(start + batch_tokens // int(sizes[reach - 1]), len(order))
+            batches.append(order[start:stop])
+            start = stop
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What fit() learns from and is judged by."""
+
+    corpus: Corpus
+    vectors: Vectors
+    train: Examples
+    validation: Examples
+    encoder: Encoder = field(repr=False)
+
+    def held_out(self, split: str, count: int) -> tuple[list[str], np.ndarray]:
+        """`count` sentences of a split, evenly spread over the corpus, and their vectors (count, D)."""
+        rows = self.corpus.rows(split)
+        rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+        return [self.corpus.texts[row] for row in rows], self.vectors[rows]

@@ -1,0 +1,251 @@
+"""The configuration of a training run: one dataclass a group, each field with its unit.
+
+Knows no torch, no Hydra and no file: only values, and which of them contradict each other.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MISSING: Any = "???"
+"""OmegaConf's mark for a value that only the user knows."""
+
+DEFAULT_MINUTES = 10.0
+"""Budget of a run that is given none."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which encoder makes the vectors."""
+
+    name: str = MISSING
+    """A sentence-transformers model: hub name or folder. `all-MiniLM-L6-v2` needs no network."""
+    prompt: str = ""
+    """Text put before every sentence, for encoders that were trained with one."""
+    normalize: bool = False
+    """Divide each vector by its length, for encoders that do not do so themselves."""
+    batch_size: int | None = None
+    """Sentences encoded at a time; null: measured while encoding, the fastest is kept."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.batch_size is None or self.batch_size > 0, f"encoder.batch_size is {self.batch_size}; expected > 0"
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the sentences come from, which are kept, and how they are split."""
+
+    paths: list[str] = field(default_factory=list)
+    """Files: .txt (a sentence a line), .jsonl, .csv, .parquet. Wildcards are allowed."""
+    dataset: str | None = None
+    """Instead of paths: a Hugging Face dataset by name, streamed."""
+    dataset_config: str | None = None
+    """The dataset's configuration, where it has several."""
+    dataset_split: str = "train"
+    """Which split of the dataset is read; ours are made by hash all the same."""
+    column: str = "text"
+    """The column of .jsonl, .csv, .parquet files and datasets that holds the sentence."""
+    limit: int | None = None
+    """At most this many sentences are kept (the first ones); null: all."""
+    min_words: int = 1
+    """Sentences of fewer words are dropped and counted."""
+    max_words: int | None = None
+    """Sentences of more words are dropped and counted, never cut."""
+    max_characters: int | None = None
+    """Sentences of more characters are dropped and counted, never cut."""
+    max_tokens: int = 64
+    """Sentences of more GPT tokens are dropped and counted; also the longest text that inversion writes."""
+    validation: float = 0.01
+    """Share of the sentences, by hash, that choose the best checkpoint."""
+    test: float = 0.02
+    """Share of the sentences, by hash, that only the final report sees."""
+    cache: str = "cache"
+    """Folder for the cleaned sentences and their vectors."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.paths) != bool(self.dataset), "data.paths and data.dataset: give exactly one of them")
+        _require(
+            self.dataset_config is None or self.dataset is not None,
+            "data.dataset_config has no effect without data.dataset",
+        )
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            _require(0 < share < 0.5, f"data.{name} is {share}; expected a share between 0 and 0.5")
+        for name in ("limit", "max_words", "max_characters", "max_tokens", "min_words"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"data.{name} is {value}; expected > 0")
+        _require(
+            self.max_words is None or self.min_words <= self.max_words,
+            f"data.min_words is {self.min_words} and data.max_words is {self.max_words}: no sentence can satisfy both",
+        )
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The GPT that writes the text."""
+
+    name: str = MISSING
+    """`scratch` (random weights, own tokenizer), or a Hugging Face causal LM: hub name or folder."""
+    train: str = "all"
+    """`all`: fine-tune the GPT. `projection_only`: keep it frozen."""
+    hidden_size: int | None = None
+    """Width H of a scratch GPT."""
+    layers: int | None = None
+    """Layers of a scratch GPT."""
+    heads: int | None = None
+    """Attention heads of a scratch GPT."""
+    vocabulary_size: int | None = None
+    """Entries of the byte-level BPE vocabulary that is learned for a scratch GPT."""
+    dropout: float | None = None
+    """Dropout of a scratch GPT."""
+
+    def __post_init__(self) -> None:
+        _one_of("decoder.train", self.train, ("all", "projection_only"))
+        sizes = ("hidden_size", "layers", "heads", "vocabulary_size", "dropout")
+        for name in sizes:
+            value = getattr(self, name)
+            if self.name == "scratch":
+                _require(value is not None, f"decoder.{name} is needed with decoder.name=scratch")
+            else:
+                _require(
+                    value is None, f"decoder.{name} has no effect with decoder.name={self.name}, only with scratch"
+                )
+        if self.name == "scratch":
+            _require(
+                self.train == "all",
+                "decoder.train=projection_only contradicts decoder.name=scratch: random weights must be trained",
+            )
+            assert self.hidden_size is not None
+            assert self.heads is not None
+            assert self.vocabulary_size is not None
+            _require(
+                self.hidden_size % self.heads == 0,
+                f"decoder.hidden_size {self.hidden_size} is no multiple of decoder.heads {self.heads}",
+            )
+            _require(
+                self.vocabulary_size >= 257,
+                f"decoder.vocabulary_size is {self.vocabulary_size}; expected at least 257: all bytes and an end token",
+            )
+
+
+@dataclass(frozen=True)
+class ProjectionConfig:
+    """How a vector becomes the prefix that the GPT reads."""
+
+    kind: str = "mlp"
+    """`zero_pad` (no parameters), `linear` or `mlp` (one hidden layer)."""
+    prefix_length: int = 8
+    """Prefix tokens P that a vector becomes."""
+    hidden_size: int | None = None
+    """Width of the mlp's hidden layer; null: four times the vector's dimension."""
+
+    def __post_init__(self) -> None:
+        _one_of("projection.kind", self.kind, ("zero_pad", "linear", "mlp"))
+        _require(1 <= self.prefix_length <= 64, f"projection.prefix_length is {self.prefix_length}; expected 1 to 64")
+        _require(
+            self.kind != "zero_pad" or self.prefix_length == 1,
+            f"projection.kind=zero_pad makes one token, but projection.prefix_length is {self.prefix_length}",
+        )
+        _require(
+            self.hidden_size is None or self.kind == "mlp",
+            f"projection.hidden_size has no effect with projection.kind={self.kind}",
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation, its budget, and what is logged and kept."""
+
+    steps: int | None = None
+    """Budget in optimiser steps. Give one of steps, epochs and minutes; with none of them it is 10 minutes."""
+    epochs: float | None = None
+    """Budget in passes over the training sentences."""
+    minutes: float | None = None
+    """Budget in minutes of wall clock, evaluation included; the schedule is complete at its end."""
+    batch_tokens: int = 4096
+    """Positions (prefix, text and padding) a batch, per process."""
+    accumulation: int = 1
+    """Batches whose gradients make one step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of the GPT."""
+    projection_learning_rate: float = 1e-3
+    """Peak learning rate of the projection."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, on matrices only."""
+    warmup: float = 0.03
+    """Share of the budget in which the learning rates rise; they then fall linearly to zero."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    noise: float = 0.0
+    """Gaussian noise on training vectors: its expected length as a share of the vector's."""
+    precision: str = "auto"
+    """`bf16`, `fp32`, or `auto`: bf16 where the hardware multiplies it fast."""
+    seed: int = 0
+    """Of the weights, the order of the batches, dropout and noise."""
+    evaluate_every: int = 500
+    """Steps between evaluations on validation sentences; each can become the best checkpoint."""
+    evaluate_sentences: int = 256
+    """Validation sentences decoded at each evaluation."""
+    test_sentences: int = 1000
+    """Test sentences decoded for the final report."""
+    sample_every: int = 500
+    """Steps between sample tables."""
+    samples: int = 6
+    """Validation sentences in the sample table: always the same ones."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints to resume from."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        _require(
+            len(given) <= 1,
+            f"{' and '.join(f'training.{name}' for name in given)} contradict: keep one budget, set the other to null",
+        )
+        for name in given:
+            _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
+        _one_of("training.precision", self.precision, ("auto", "bf16", "fp32"))
+        positive = ("batch_tokens", "accumulation", "learning_rate", "projection_learning_rate", "clip")
+        often = ("evaluate_every", "sample_every", "checkpoint_every")
+        counts = ("evaluate_sentences", "test_sentences", "samples")
+        for name in positive + often + counts:
+            _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
+        _require(0 <= self.warmup < 1, f"training.warmup is {self.warmup}; expected a share from 0 to 1")
+        _require(self.noise >= 0, f"training.noise is {self.noise}; expected >= 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole training run, as `python train.py` composes it from conf/."""
+
+    name: str
+    """The run's folder under `runs`; the same name and configuration again resumes the run."""
+    encoder: EncoderConfig
+    data: DataConfig
+    decoder: DecoderConfig
+    projection: ProjectionConfig
+    training: TrainingConfig
+    runs: str = "runs"
+    """Folder that holds the runs."""
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Lines `group.field: other -> ours` for every value in which a saved configuration differs."""
+
+        def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+            items: dict[str, Any] = {}
+            for key, value in values.items():
+                items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+            return items
+
+        ours, theirs = flat(asdict(self)), flat(other)
+        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        return [f"{key}: {theirs.get(key)} -> {ours.get(key)}" for key in keys]

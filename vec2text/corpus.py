@@ -1,0 +1,300 @@
+"""The corpus: files or Hugging Face datasets in, clean, distinct, split sentences with cached vectors out.
+
+Knows nothing of tokens, prefixes or training.
+
+Memory does not grow with the text: sentences and vectors lie on disk, memory-mapped; what stays in memory is about
+100 bytes a sentence (its place, its split, and a 64-bit hash while repeated ones are looked for).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import unicodedata
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vec2text.config import DataConfig
+from vec2text.encoders import Encoder, Fingerprint
+
+SPLITS = ("train", "validation", "test")
+_LOADERS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_SHARD = 8192
+_log = logging.getLogger(__name__)
+
+
+def normalise(text: str) -> str:
+    """NFC, with every run of white space made one space: the form in which a sentence is encoded and learned."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+class _LettersAndDigits(dict[int, str | None]):
+    """A table for str.translate that drops all but letters, digits and combining marks, filled as it is asked."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        self[code] = character if unicodedata.category(character)[0] in "LNM" else None
+        return self[code]
+
+
+_LETTERS_AND_DIGITS = _LettersAndDigits()
+
+
+def sentence_key(text: str) -> int:
+    """A 64-bit hash under which sentences are the same that differ only in case, punctuation or spaces."""
+    folded = unicodedata.normalize("NFC", text.casefold())
+    key = folded.translate(_LETTERS_AND_DIGITS) or folded
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def split_of(key: int, validation: float, test: float) -> int:
+    """The index in SPLITS that a sentence's hash gives it: the same for ever, whatever else is in the corpus."""
+    place = key / 2**64
+    return 2 if place < test else 1 if place < test + validation else 0
+
+
+class Lines(Sequence[str]):
+    """The lines of a file that is never read as a whole.
+
+    Args:
+        path: a UTF-8 file, one sentence a line.
+        ends: where each line ends, in bytes, the line feed included.
+    """
+
+    def __init__(self, path: Path, ends: array[int]) -> None:
+        self.path, self._ends = path, np.frombuffer(ends, np.uint64) if len(ends) else np.zeros(0, np.uint64)
+        self._bytes = np.memmap(path, np.uint8, "r") if len(ends) else np.zeros(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = int(self._ends[index - 1]) if index else 0
+        return self._bytes[start : int(self._ends[index]) - 1].tobytes().decode()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clean, distinct sentences and the split of each."""
+
+    texts: Lines
+    """All kept sentences, in the order of the source."""
+    splits: np.ndarray
+    """(N,) index into SPLITS."""
+    counts: dict[str, int]
+    """How many were read, dropped (and why), and kept in each split."""
+    digest: str
+    """Hash of all kept sentences."""
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of a split's sentences."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+
+def read_texts(config: DataConfig) -> Iterator[str]:
+    """Stream the raw sentences that `config` names.
+
+    Raises:
+        ValueError: a file is missing, empty, broken or of an unknown kind, or lacks the column.
+    """
+    from datasets import load_dataset  # seconds of import, wanted only here
+
+    if config.dataset is not None:
+        sources: list[tuple[str, dict[str, Any]]] = [
+            (config.dataset, {"name": config.dataset_config, "split": config.dataset_split})
+        ]
+    else:
+        sources = [
+            (_LOADERS[path.suffix], {"data_files": [str(path)], "split": "train"}) for path in _files(config.paths)
+        ]
+    for name, options in sources:
+        shown = options.get("data_files", [name])[0]
+        column = "text" if name == "text" else config.column
+        row = 0
+        try:
+            for row, record in enumerate(load_dataset(name, streaming=True, **options), 1):
+                if not isinstance(record.get(column), str | None) or column not in record:
+                    raise ValueError(f"row {row} has no text in column {column!r}; it has {', '.join(record)}")
+                yield record[column] or ""
+        except (OSError, ValueError, RuntimeError, ConnectionError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            raise ValueError(f"{shown} cannot be read (after row {row}): {reason}") from error
+
+
+def _files(patterns: Sequence[str]) -> list[Path]:
+    files = []
+    for pattern in patterns:
+        found = sorted(Path(path) for path in glob(pattern)) if has_magic(pattern) else [Path(pattern)]
+        if not found:
+            raise ValueError(f"data.paths: no file matches {pattern}")
+        files += found
+    for path in files:
+        if not path.is_file():
+            raise ValueError(f"data.paths: there is no file {path}")
+        if path.suffix not in _LOADERS:
+            raise ValueError(f"data.paths: {path} is of unknown kind {path.suffix!r}; expected {', '.join(_LOADERS)}")
+        if path.stat().st_size == 0:
+            raise ValueError(f"data.paths: {path} is empty")
+    return files
+
+
+def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: True) -> Corpus:
+    """Clean, deduplicate and split the sentences that `config` names; they are written to its cache folder.
+
+    Args:
+        config: sources, limits and shares.
+        fits: whether the encoder reads a sentence to its end (see `SentenceTransformerEncoder.fits`).
+
+    Raises:
+        ValueError: the source cannot be read, or a split has no sentence.
+    """
+    cache = Path(config.cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    counts = dict.fromkeys(("read", "empty", "repeated", "too_short", "too_long"), 0)
+    seen: set[int] = set()
+    ends, splits, end = array("Q"), array("B"), 0
+    digest = hashlib.blake2b(digest_size=16)
+    handle, name = tempfile.mkstemp(prefix=".texts-", dir=cache)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for raw in read_texts(config):
+                counts["read"] += 1
+                text = normalise(raw)
+                key = sentence_key(text)
+                fault = "empty" if not text else "repeated" if key in seen else _length_fault(text, config, fits)
+                if fault:
+                    counts[fault] += 1
+                    continue
+                seen.add(key)
+                line = text.encode() + b"\n"
+                digest.update(line)
+                end += file.write(line)
+                ends.append(end)
+                splits.append(split_of(key, config.validation, config.test))
+                if len(ends) == config.limit:
+                    break
+        path = cache / f"texts-{digest.hexdigest()}.txt"
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    corpus = Corpus(Lines(path, ends), np.frombuffer(splits, np.uint8), counts, digest.hexdigest())
+    for split in SPLITS:
+        counts[split] = len(corpus.rows(split))
+    if not all(counts[split] for split in SPLITS):
+        raise ValueError(
+            f"the corpus has {len(ends)} usable sentences ({_sentence(counts)}); too few for a sentence in each of "
+            "train, validation and test: give more text, or raise data.validation and data.test"
+        )
+    _log.info("corpus: %s", _sentence(counts))
+    return corpus
+
+
+def _length_fault(text: str, config: DataConfig, fits: Callable[[str], bool]) -> str | None:
+    words = text.count(" ") + 1
+    if words < config.min_words:
+        return "too_short"
+    over_words = config.max_words is not None and words > config.max_words
+    over_characters = config.max_characters is not None and len(text) > config.max_characters
+    return "too_long" if over_words or over_characters or not fits(text) else None
+
+
+def _sentence(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors of a corpus, memory-mapped from shards; read them with `vectors[rows]`."""
+
+    shards: list[np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.shards[0].shape[1]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of the given rows: (len(rows), D) float32, in their order."""
+        found = np.empty((len(rows), self.dimension), np.float32)
+        places = np.asarray(rows) // _SHARD
+        for shard in np.unique(places):
+            mine = places == shard
+            found[mine] = self.shards[shard][np.asarray(rows)[mine] % _SHARD]
+        return found
+
+
+def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerprint: Fingerprint) -> Vectors:
+    """Vectors of all sentences, computed once and kept in shards named by their sentences.
+
+    A killed encode goes on after its last whole shard, and a corpus that grew at its end keeps its first shards.
+
+    Args:
+        corpus: N sentences.
+        encoder: makes the vectors.
+        cache: folder for the shards; there is one folder in it for each vector space.
+        fingerprint: the encoder's.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    folder = _space_folder(Path(cache), fingerprint)
+    shards = []
+    bar = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TextColumn("sentences"), TimeRemainingColumn())
+    with Progress(*bar, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(corpus.texts))
+        for start in range(0, len(corpus.texts), _SHARD):
+            texts = corpus.texts[start : start + _SHARD]
+            path = folder / f"{hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest()}.npy"
+            if not path.exists():
+                vectors = _checked(encoder.encode(texts), len(texts), fingerprint)
+                partial = path.with_suffix(".partial")
+                with partial.open("wb") as file:
+                    np.save(file, vectors)
+                os.replace(partial, path)
+            shards.append(np.load(path, mmap_mode="r"))
+            progress.advance(task, len(texts))
+    return Vectors(shards)
+
+
+def _checked(vectors: np.ndarray, count: int, fingerprint: Fingerprint) -> np.ndarray:
+    vectors = np.asarray(vectors, np.float32)
+    if vectors.shape != (count, fingerprint.dimension) or not np.isfinite(vectors).all():
+        raise ValueError(
+            f"encoder {fingerprint.encoder.name!r} gave an array of shape {vectors.shape} for {count} sentences; "
+            f"expected ({count}, {fingerprint.dimension}) finite numbers"
+        )
+    return vectors
+
+
+def _space_folder(cache: Path, fingerprint: Fingerprint) -> Path:
+    """The folder of one vector space; emptied when the encoder of that name has changed."""
+    described = {**fingerprint.to_dict(), "probes": None, "norm": None, "normalized": None}
+    described["encoder"] = {**described["encoder"], "batch_size": None}
+    name = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
+    folder = cache / f"vectors-{name}"
+    record = folder / "fingerprint.json"
+    if record.exists():
+        try:
+            fingerprint.check_encoder(Fingerprint.from_dict(json.loads(record.read_text())))
+        except ValueError as error:
+            _log.warning("the cached vectors are of another encoder and are made anew: %s", error)
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(fingerprint.to_dict()))
+    return folder

@@ -1,0 +1,179 @@
+"""Decoding: prefixes in, token ids out. Batched, with a key-value cache; greedy, sampling and beams.
+
+Knows no tokenizer and no text.
+
+All prefixes have the same length, so a batch needs no padding and no mask.
+
+Shapes: B batch, P prefix tokens, H GPT hidden size, V vocabulary, K beams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is chosen from the GPT's probabilities."""
+
+    num_beams: int = 1
+    """Hypotheses kept beside each other; 1: none."""
+    temperature: float | None = None
+    """Sampling: logits are divided by it; 0 is greedy. None: 1 when top_k or top_p is given, else greedy."""
+    top_k: int | None = None
+    """Sampling: only the k most probable tokens."""
+    top_p: float | None = None
+    """Sampling: only the most probable tokens that together have this probability."""
+    min_tokens: int = 0
+    """The end token is not chosen before this many tokens."""
+    max_tokens: int = 64
+    """Text is ended after this many tokens."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_beams", 1), ("top_k", 1), ("min_tokens", 0), ("max_tokens", 1), ("temperature", 0)):
+            value = getattr(self, name)
+            if value is not None and not value >= low:
+                raise ValueError(f"{name} is {value}; expected at least {low}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; expected more than 0 and at most 1")
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens is {self.min_tokens} but max_tokens is {self.max_tokens}")
+        filters = [name for name in ("top_k", "top_p") if getattr(self, name) is not None]
+        if self.temperature == 0 and filters:
+            raise ValueError(f"{filters[0]} has no effect with temperature 0, which is greedy: leave one of them out")
+        if self.num_beams > 1 and self.sampled:
+            chosen = filters[0] if filters else "temperature"
+            raise ValueError(f"num_beams {self.num_beams} and {chosen} contradict: beams are not sampled; choose one")
+
+    @property
+    def sampled(self) -> bool:
+        """Whether tokens are drawn at random."""
+        return bool(self.temperature) or (self.temperature is None and bool(self.top_k or self.top_p))
+
+
+@torch.inference_mode()
+def decode(
+    decoder: Any,
+    prefixes: torch.Tensor,
+    end_id: int,
+    options: Decoding,
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Write a text for each prefix.
+
+    Sampling draws one number for each row and token, row by row: the same generator gives the same texts whatever the
+    batch size.
+
+    Args:
+        decoder: a Hugging Face causal LM in eval mode.
+        prefixes: (B, P, H).
+        end_id: the token that ends a text; it is not returned.
+        options: how tokens are chosen.
+        generator: source of the random numbers, on the CPU.
+    """
+    search = _beam_search if options.num_beams > 1 else _one_by_one
+    rows = search(decoder, prefixes, end_id, options, generator).tolist()
+    return [row[: row.index(end_id)] if end_id in row else row for row in rows]
+
+
+def _one_by_one(
+    decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Greedy or sampled ids, (B, max_tokens), filled up with the end token."""
+    batch, device = len(prefixes), prefixes.device
+    draws = None
+    if options.sampled:
+        draws = torch.rand(batch, options.max_tokens, generator=generator, dtype=torch.float64).to(device)
+    ids = torch.full((batch, options.max_tokens), end_id, device=device)
+    alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
+    ended = torch.zeros(batch, dtype=torch.bool, device=device)  # of those, which have met their end
+    cache, inputs = DynamicCache(), prefixes
+    for step in range(options.max_tokens):
+        logits = _next_logits(decoder, inputs, cache)  # (alive, V)
+        if step < options.min_tokens:
+            logits[:, end_id] = -torch.inf
+        chosen = logits.argmax(-1) if draws is None else _sample(logits, draws[alive, step], options)
+        chosen = chosen.masked_fill(ended, end_id)
+        ids[alive, step] = chosen
+        ended = chosen == end_id
+        left = int((~ended).sum())
+        if left == 0:
+            break
+        if left <= 0.75 * len(alive):  # finished rows leave; not one by one, since that copies the cache
+            kept = (~ended).nonzero().squeeze(-1)
+            alive, ended, chosen = alive[kept], ended[kept], chosen[kept]
+            cache.batch_select_indices(kept)
+        inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
+    return ids
+
+
+def _next_logits(decoder: Any, inputs: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    """Logits of the token after `inputs` (B, T, H), in fp32: (B, V). The cache grows by T."""
+    output = decoder(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1].float()
+
+
+def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
+    """One token a row, (B,), where the sorted, filtered probabilities (B, V) first exceed the draw."""
+    logits = logits.double() / (1.0 if options.temperature is None else options.temperature)
+    if options.top_k is not None and options.top_k < logits.shape[-1]:
+        ordered, order = logits.topk(options.top_k)
+    else:
+        ordered, order = logits.sort(dim=-1, descending=True)
+    probabilities = ordered.softmax(-1)
+    summed = probabilities.cumsum(-1)
+    if options.top_p is not None:
+        inside = summed - probabilities < options.top_p  # the most probable token always stays
+        summed = (probabilities * inside).cumsum(-1)
+    place = torch.searchsorted(summed, draws.unsqueeze(-1) * summed[:, -1:], right=True)
+    return order.gather(-1, place.clamp(max=order.shape[-1] - 1)).squeeze(-1)
+
+
+def _beam_search(
+    decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, generator: torch.Generator | None
+) -> torch.Tensor:
+    """The text of highest mean log-probability per token among those that K beams find, (B, max_tokens).
+
+    A text that ends, and was among the K best continuations, competes by its mean; the K best that go on are kept. A
+    row stops when none of its beams, at its present mean, could still beat the worst of its K ended texts.
+    """
+    batch, beams, device = len(prefixes), options.num_beams, prefixes.device
+    prefixes = prefixes.repeat_interleave(beams, 0)  # (B * K, P, H)
+    first_beam = torch.arange(batch, device=device).unsqueeze(1) * beams  # (B, 1)
+    ids = torch.full((batch, beams, options.max_tokens), end_id, device=device)
+    scores = torch.full((batch, beams), -torch.inf, device=device)
+    scores[:, 0] = 0.0  # all beams start alike: only one of them counts
+    ended_ids = ids.clone()
+    ended_means = torch.full((batch, beams), -torch.inf, device=device)
+    done = torch.zeros(batch, dtype=torch.bool, device=device)
+    cache, inputs = DynamicCache(), prefixes
+    for step in range(options.max_tokens):
+        logits = _next_logits(decoder, inputs, cache)  # (B * K, V)
+        if step < options.min_tokens:
+            logits[:, end_id] = -torch.inf
+        totals = scores.unsqueeze(-1) + logits.log_softmax(-1).unflatten(0, (batch, beams))  # (B, K, V)
+        # Among 2K candidates at least K go on, however many of them end.
+        best, places = totals.flatten(1).topk(min(2 * beams, totals[0].numel()))  # (B, 2K)
+        parents, tokens = places // totals.shape[-1], places % totals.shape[-1]
+        grown = ids.gather(1, parents.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))  # (B, 2K, T)
+        grown[:, :, step] = tokens
+        last = step + 1 == options.max_tokens
+        ends = (tokens == end_id) | last
+        ranked = torch.arange(best.shape[1], device=device) < beams
+        means = torch.where(ends & ranked & ~done.unsqueeze(1), best / (step + 1), -torch.inf)
+        pool = torch.cat([ended_means, means], 1)
+        ended_means, kept = pool.topk(beams)
+        pool_ids = torch.cat([ended_ids, grown], 1)
+        ended_ids = pool_ids.gather(1, kept.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))
+        scores, going = torch.where(ends, -torch.inf, best).topk(beams)  # (B, K)
+        done |= scores[:, 0] / (step + 1) <= ended_means[:, -1]
+        if last or bool(done.all()):
+            break
+        ids = grown.gather(1, going.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))
+        cache.reorder_cache((first_beam + parents.gather(1, going)).flatten())
+        inputs = decoder.get_input_embeddings()(tokens.gather(1, going).flatten()).unsqueeze(1)
+    return ended_ids[:, 0]

@@ -1,0 +1,327 @@
+"""The inverter: projection, GPT and tokenizer as one module that learns, inverts, saves and loads.
+
+Knows nothing of corpora, training loops or files of vectors.
+
+Shapes: B batch, D vector dimension, P prefix tokens, T text tokens, H GPT hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vec2text.config import ProjectionConfig
+from vec2text.decoders import open_decoder
+from vec2text.decoding import Decoding, decode
+from vec2text.encoders import Fingerprint
+from vec2text.projection import Projection
+from vec2text.storage import find_folder, written_whole
+from vec2text.vectors import check_rows
+
+FORMAT_VERSION = 1
+_UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_LOSS_CHUNK = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024, chunking_method=None, acc_policy="compact")
+
+
+class Inverter(nn.Module):
+    """Turns vectors of one vector space back into text.
+
+    Args:
+        projection: vectors to prefixes.
+        decoder: a Hugging Face causal LM.
+        tokenizer: the decoder's, with an end token.
+        fingerprint: the vector space that it is for.
+        max_tokens: the longest text, in tokens, that it is trained on.
+        training: summary of how it was made, kept in inverter.json.
+    """
+
+    def __init__(
+        self,
+        projection: Projection,
+        decoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        fingerprint: Fingerprint,
+        max_tokens: int,
+        training: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        for name in _UNSUPPORTED:
+            if getattr(decoder.config, name, None) not in (None, 1, 1.0):
+                raise ValueError(f"decoder rescales its logits ({name}), which the loss here does not: choose another")
+        self.projection, self.tokenizer = projection, tokenizer
+        self.decoder: Any = decoder  # each architecture has a type of its own
+        self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
+        self.end_id = int(tokenizer.eos_token_id)
+
+    @classmethod
+    def build(
+        cls,
+        config: ProjectionConfig,
+        decoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        fingerprint: Fingerprint,
+        max_tokens: int,
+    ) -> Inverter:
+        """A new inverter, with an untrained projection fitted to the GPT's width and embedding size."""
+        table: torch.Tensor = decoder.get_input_embeddings().weight  # type: ignore[assignment]  # (V, H)
+        projection = Projection(
+            config,
+            fingerprint.dimension,
+            table.shape[1],
+            vector_norm=fingerprint.norm,
+            token_rms=float(table.detach().square().mean().sqrt()),
+        )
+        return cls(projection, decoder, tokenizer, fingerprint, max_tokens)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def forward(self, vectors: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of the text tokens and the end token; prefix and padding do not count.
+
+        Args:
+            vectors: (B, D).
+            ids: text tokens (B, T), anything beyond a row's length.
+            lengths: tokens of each text, (B,).
+        """
+        places = torch.arange(ids.shape[1] + 1, device=ids.device)
+        counted = places <= lengths.unsqueeze(1)  # (B, T + 1): T text tokens, then the end
+        targets = F.pad(ids, (0, 1), value=self.end_id)
+        targets = targets.masked_fill(places == lengths.unsqueeze(1), self.end_id)
+        hidden = self._text_states(vectors, ids)[counted]  # (counted tokens, H)
+        head = self.decoder.get_output_embeddings()
+        weight, bias = head.weight.to(hidden.dtype), head.bias
+        # Padding is on the right and attention is causal: no counted token can see it, so no mask is needed.
+        return F.linear_cross_entropy(
+            hidden,
+            weight,
+            targets[counted],
+            linear_bias=None if bias is None else bias.to(hidden.dtype),
+            options=_LOSS_CHUNK if hidden.requires_grad else None,
+        )
+
+    def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """The GPT's last hidden states at the places that predict text tokens and the end: (B, T + 1, H)."""
+        prefix = self.projection(vectors)  # (B, P, H)
+        tokens = self.decoder.get_input_embeddings()(ids)  # (B, T, H)
+        inputs = torch.cat([prefix, tokens.to(prefix.dtype)], 1)  # (B, P + T, H)
+        hidden = self.decoder.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return hidden[:, prefix.shape[1] - 1 :]
+
+    # -- inversion -----------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.decoder.get_input_embeddings().weight.device
+        return device
+
+    def invert(
+        self,
+        vectors: np.ndarray | torch.Tensor | Sequence[Any],
+        *,
+        num_beams: int = 1,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_tokens: int = 0,
+        max_tokens: int | None = None,
+        seed: int | torch.Generator | None = None,
+        batch_size: int = 256,
+    ) -> list[str]:
+        """Turn vectors back into text, in their order.
+
+        Greedy unless `num_beams`, `temperature`, `top_k` or `top_p` say otherwise (see `Decoding`).
+
+        Args:
+            vectors: (N, D), or one vector (D,); numpy, torch or nested lists, of any float type.
+            num_beams: hypotheses kept beside each other in beam search.
+            temperature: of sampling; 0 is greedy.
+            top_k: sample among the k most probable tokens.
+            top_p: sample among the most probable tokens that together have this probability.
+            min_tokens: shortest text, in tokens.
+            max_tokens: longest text, in tokens; None: the longest that it was trained on.
+            seed: of sampling: a number, or a CPU generator that goes on from call to call.
+            batch_size: vectors decoded at a time.
+
+        Raises:
+            ValueError: another dimension, NaN, infinity or a vector of zeros, or options that contradict.
+        """
+        limit = self.max_tokens if max_tokens is None else max_tokens
+        options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
+        self._check_length(limit)
+        rows = self._rows(vectors)
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator()
+        if isinstance(seed, int):
+            generator.manual_seed(seed)
+        elif seed is None:
+            generator.seed()
+        return self._write(rows, options, generator, batch_size)
+
+    def unaided(self) -> str:
+        """What the GPT writes for a vector of zeros: the baseline of a decoder that is told nothing."""
+        options = Decoding(max_tokens=self.max_tokens)
+        return self._write(torch.zeros(1, self.fingerprint.dimension), options, None, 1)[0]
+
+    @torch.inference_mode()
+    def _write(
+        self, rows: torch.Tensor, options: Decoding, generator: torch.Generator | None, batch_size: int
+    ) -> list[str]:
+        was_training = self.training
+        self.eval()
+        texts: list[str] = []
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size].to(self.device, self._dtype)
+            found = decode(self.decoder, self.projection(batch), self.end_id, options, generator)
+            texts += self.tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        self.train(was_training)
+        return [" ".join(text.split()) for text in texts]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.decoder.get_input_embeddings().weight.dtype
+        return dtype
+
+    def _check_length(self, max_tokens: int) -> None:
+        positions = getattr(self.decoder.config, "max_position_embeddings", None)
+        room = None if positions is None else positions - self.projection.config.prefix_length
+        if room is not None and max_tokens > room:
+            raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {room}")
+
+    def _rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
+        """Checked (N, D) float32 rows, on the CPU."""
+        if isinstance(vectors, torch.Tensor):
+            vectors = vectors.detach().float().cpu().numpy()
+        array = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+        if array.ndim != 2:
+            raise ValueError(f"the vectors have shape {array.shape}; expected (N, D) or (D,)")
+        if len(array) == 0:
+            return torch.zeros(0, self.fingerprint.dimension)
+        self.fingerprint.check_vectors(array)
+        check_rows(array)
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+    # -- saving and loading --------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the inverter to `folder`, in open formats; whatever was there is replaced only when all is written.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full; what was there before is untouched.
+        """
+        with written_whole(folder) as partial:
+            self.decoder.save_pretrained(partial / "decoder")
+            self.tokenizer.save_pretrained(partial / "decoder")
+            save_file(self.projection.state_dict(), partial / "projection.safetensors")
+            (partial / "inverter.json").write_text(json.dumps(self._description(), indent=2, ensure_ascii=False))
+            (partial / "README.md").write_text(self._card(), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, device: str | torch.device | None = None, precision: str = "fp32"
+    ) -> Inverter:
+        """Load a saved inverter.
+
+        Args:
+            name: a folder, or the id of a Hugging Face hub repository.
+            device: where to put it; None: a GPU if there is one.
+            precision: `fp32` or `bf16`.
+
+        Raises:
+            ValueError: there is none, it is of a newer format, or its weights are broken.
+        """
+        folder = find_folder(name)
+        description = _read_description(folder)
+        decoder, tokenizer = open_decoder(folder / "decoder")
+        fingerprint = Fingerprint.from_dict(description["fingerprint"])
+        config = ProjectionConfig(**description["projection"])
+        inverter = cls.build(config, decoder, tokenizer, fingerprint, description["max_tokens"])
+        inverter.training_summary = description["training"]
+        try:
+            inverter.projection.load_state_dict(load_file(folder / "projection.safetensors"))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{folder}/projection.safetensors is broken: {reason}; save the inverter again") from error
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        inverter.eval()
+        return inverter.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the inverter to the Hugging Face hub; returns the address of the commit.
+
+        Args:
+            repository: `user/name`; made when it does not exist.
+            private: whether a new repository is private.
+            token: access token; None: the one that `hf auth login` keeps.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as place:
+            self.save_pretrained(Path(place) / "inverter")
+            api.create_repo(repository, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repository, folder_path=Path(place) / "inverter"))
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "projection": asdict(self.projection.config),
+            "fingerprint": self.fingerprint.to_dict(),
+            "max_tokens": self.max_tokens,
+            "training": self.training_summary,
+        }
+
+    def _card(self) -> str:
+        """The model card: what it inverts, how it was made, what was measured."""
+        encoder, projection = self.fingerprint.encoder.name, self.projection.config
+        summary = {key: value for key, value in self.training_summary.items() if not isinstance(value, dict)}
+        measured = self.training_summary.get("test", {})
+        lines = [
+            "---\nlibrary_name: vec2text-gpt\ntags: [embedding-inversion]\n---",
+            f"# Inverter for {encoder}",
+            f"Turns vectors of `{encoder}` (dimension {self.fingerprint.dimension}) back into text of up to "
+            f"{self.max_tokens} tokens. Projection: {projection.kind}, {projection.prefix_length} prefix tokens. "
+            f"GPT: {self.decoder.config.model_type}, {self.decoder.num_parameters():,} parameters.",
+            "```python\nfrom vec2text import Inverter\n\ninverter = Inverter.from_pretrained(FOLDER)\n"
+            "inverter.invert(vectors)\n```",
+            "## How it was made",
+            "\n".join(f"- {key}: {value}" for key, value in summary.items()) or "- not trained",
+            "## Measured on held-out sentences",
+            "\n".join(f"- {key}: {value}" for key, value in measured.items()) or "- nothing yet",
+            "## Limits",
+            "It writes the sentence that its GPT finds likeliest for a vector: fluent text is no proof that it is the "
+            "right one. Vectors of another encoder, or of longer or quite different texts, give wrong text. Do not use "
+            "it to reveal what people wrote without their consent.",
+        ]
+        return "\n\n".join(lines) + "\n"
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((folder / "inverter.json").read_text())
+        version = description["format_version"]
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no inverter: it has no inverter.json") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/inverter.json is broken: {error}; save the inverter again") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has format version {version}, but this vec2text reads up to {FORMAT_VERSION}: upgrade vec2text"
+        )
+    missing = {"projection", "fingerprint", "max_tokens", "training"} - set(description)
+    if missing:
+        raise ValueError(f"{folder}/inverter.json is broken: it lacks {', '.join(sorted(missing))}")
+    return description

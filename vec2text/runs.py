@@ -1,0 +1,153 @@
+"""A run from its configuration to a judged, saved inverter: folder, data, model, fit, final report.
+
+Knows nothing of how the configuration was composed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import set_seed
+
+from vec2text.batches import Data, Examples
+from vec2text.config import RunConfig
+from vec2text.corpus import Corpus, build_corpus, encode_corpus
+from vec2text.decoders import load_decoder
+from vec2text.encoders import Fingerprint, load_encoder
+from vec2text.evaluation import baselines, evaluate
+from vec2text.inverter import Inverter
+from vec2text.training import fit
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig) -> dict[str, Any]:
+    """Train the inverter that `config` describes, or go on with it, and judge it on test sentences.
+
+    Returns:
+        The final report, as `results.json` in the run's folder keeps it.
+
+    Raises:
+        ValueError: the run's folder belongs to another configuration, or the data or a model cannot be read.
+    """
+    folder = _open_run(config)
+    results = folder / "results.json"
+    if results.exists():
+        _log.info("%s is complete; another name=... starts a new run", folder)
+        report: dict[str, Any] = json.loads(results.read_text())
+        return report
+    encoder = load_encoder(config.encoder)
+    fingerprint = Fingerprint.of(encoder)
+    with PartialState().main_process_first():
+        corpus = build_corpus(config.data, encoder.fits)
+        _same_corpus(folder, corpus)
+        vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
+    set_seed(config.training.seed)
+    positions = config.projection.prefix_length + config.data.max_tokens
+    decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
+    inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, config.data.max_tokens)
+    examples = [
+        Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens)
+        for split in ("train", "validation")
+    ]
+    _log.info(
+        "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, %s in the projection",
+        f"{len(examples[0]):,}",
+        f"{examples[0].too_long:,}",
+        config.data.max_tokens,
+        f"{decoder.num_parameters():,}",
+        f"{sum(p.numel() for p in inverter.projection.parameters()):,}",
+    )
+    data = Data(corpus, vectors, examples[0], examples[1], encoder)
+    fit(inverter, data, config.training, folder, freeze_decoder=config.decoder.train == "projection_only")
+    return _judge(folder, data, config.training.test_sentences)
+
+
+def quiet() -> None:
+    """Keep transformers' own progress bars, one for each model that is opened, out of the terminal."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The final report as a table of text."""
+    lines = [
+        f"{report['sentences']:,} test sentences of {report['mean words']} words on average; prefix length "
+        f"{report['prefix length']}; {report['decoding']}",
+        f"{'':26}{'exact match':>12}{'BLEU':>8}{'token F1':>10}{'similarity':>12}",
+    ]
+    for name, scores in report.items():
+        if isinstance(scores, dict):
+            lines.append(
+                f"{name:26}{scores['exact_match']:>12.1%}{scores['bleu']:>8.1f}{scores['token_f1']:>10.3f}"
+                f"{scores['similarity']:>12.3f}"
+            )
+    return "\n".join(lines)
+
+
+def _open_run(config: RunConfig) -> Path:
+    """The run's folder; refused when it was started with another configuration."""
+    folder = Path(config.runs) / config.name
+    record = folder / "config.json"
+    if record.exists():
+        changed = config.differences(json.loads(record.read_text()))
+        if changed:
+            raise ValueError(
+                f"{folder} was started with another configuration ({'; '.join(changed[:3])}): give another name=..., "
+                "or delete that folder"
+            )
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run: give another name=..., or delete that folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(asdict(config), indent=2, ensure_ascii=False))
+    return folder
+
+
+def _same_corpus(folder: Path, corpus: Corpus) -> None:
+    """Refuse to go on with a run whose sentences have changed."""
+    record = folder / "corpus.json"
+    if record.exists():
+        before = json.loads(record.read_text())
+        if before["digest"] != corpus.digest:
+            raise ValueError(
+                f"the sentences have changed since {folder} was started ({before['counts']['train']:,} training "
+                f"sentences then, {corpus.counts['train']:,} now): give another name=..., or bring the old ones back"
+            )
+        return
+    record.write_text(json.dumps({"digest": corpus.digest, "counts": corpus.counts}, indent=2))
+
+
+def _texts(corpus: Corpus, split: str) -> Iterator[str]:
+    for row in corpus.rows(split):
+        yield corpus.texts[row]
+
+
+def _judge(folder: Path, data: Data, count: int) -> dict[str, Any]:
+    """Judge the best inverter on test sentences, which nothing so far has seen; save the figures with it."""
+    inverter = Inverter.from_pretrained(folder / "inverter")
+    references, vectors = data.held_out("test", count)
+    found = evaluate(inverter, data.encoder, references, vectors)
+    beside = baselines(inverter, data.encoder, references, vectors, data.corpus, data.vectors)
+    report = {
+        "sentences": len(references),
+        "mean words": round(float(np.mean([len(text.split()) for text in references])), 1),
+        "prefix length": inverter.projection.config.prefix_length,
+        "decoding": "greedy, 1 candidate, 0 rounds, 0 encoder queries",
+        **{name: scores.rounded() for name, scores in {"inverter": found.scores, **beside}.items()},
+    }
+    if PartialState().is_main_process:
+        inverter.training_summary = {**inverter.training_summary, "test": report}
+        inverter.save_pretrained(folder / "inverter")
+        np.save(folder / "heldout.npy", vectors)
+        (folder / "heldout.txt").write_text("".join(text + "\n" for text in references), encoding="utf-8")
+        (folder / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report

@@ -1,0 +1,64 @@
+"""Folders on disk: written whole or not at all, and found by name.
+
+Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+@contextmanager
+def written_whole(folder: str | Path) -> Iterator[Path]:
+    """A new folder to write to; when all is written it takes the place of `folder`, else it is removed.
+
+    Two renames put it there, so no reader meets half of it, and a full disk leaves the former folder untouched.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed while it wrote
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    old = partial.with_name(partial.name + ".old")
+    try:
+        partial.chmod(0o755)
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder of that name here, else a snapshot of the Hugging Face hub repository `user/name`.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    parts = str(name).split("/")
+    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.parent.exists():
+        raise ValueError(f"there is no folder {name}; expected an inverter that train.py or save_pretrained wrote")
+    from huggingface_hub import snapshot_download  # a second of import, wanted only here
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name)))
+    except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"there is no folder {name}, and no hub repository of that name: {reason}") from error

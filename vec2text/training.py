@@ -1,0 +1,348 @@
+"""Training: fit() teaches an inverter to write the sentences behind vectors, within a budget, and survives a kill.
+
+Knows nothing of Hydra, or of where sentences come from.
+
+Shapes: B batch, D vector dimension.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+
+from vec2text.batches import Data
+from vec2text.checkpoint import load_checkpoint, save_checkpoint
+from vec2text.config import DEFAULT_MINUTES, TrainingConfig
+from vec2text.evaluation import Evaluation, evaluate
+from vec2text.inverter import Inverter
+from vec2text.runlog import RunLog
+
+
+class TrainingStopped(Exception):  # noqa: N818 - not an error
+    """Ctrl-C or SIGTERM: the checkpoint is saved and the run can go on."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped at step {step:,}; saved. Run the same command again to go on")
+        self.signal_number = signal_number
+
+
+class DivergedError(Exception):
+    """The loss is no number; the last good checkpoint is kept."""
+
+
+@dataclass
+class Progress:
+    """How far a run is: all of its state that is not a tensor."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    epoch: int = 0
+    """Passes over the training sentences that are complete."""
+    batch: int = 0
+    """Batches of this epoch that are done, in each process."""
+    seconds: float = 0.0
+    """Time spent, over all starts of the run."""
+    tokens: int = 0
+    """Text tokens learned from, end tokens included."""
+    best_bleu: float = -1.0
+    """Of the validation sentences, at the best evaluation so far."""
+    best_step: int = 0
+    """When that was."""
+
+
+def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *, freeze_decoder: bool = False) -> None:
+    """Train, log and checkpoint in `folder`; the best inverter ends up in `folder/inverter`.
+
+    A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, a run that was
+    killed and started again ends with the same weights as one that never was; with a budget in minutes it goes on from
+    the time it had spent.
+
+    Args:
+        inverter: what is trained, in place.
+        data: sentences and vectors.
+        config: budget, optimiser, logging.
+        folder: the run's.
+        freeze_decoder: train the projection only.
+
+    Raises:
+        TrainingStopped: Ctrl-C or SIGTERM; a checkpoint is saved.
+        DivergedError: the loss is no number; the last good checkpoint stays.
+        ValueError: the checkpoint is broken, or batch_tokens is too small.
+    """
+    AcceleratorState._reset_state()  # of an earlier fit in this process, perhaps of another precision
+    accelerator = Accelerator(mixed_precision="bf16" if _bf16(config.precision) else "no")
+    set_seed(config.seed + accelerator.process_index)
+    # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
+    inverter.decoder.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
+    inverter.decoder.requires_grad_(not freeze_decoder)
+    optimizer = _optimizer(inverter, config)
+    inverter.to(accelerator.device)
+    checkpoint = folder / "checkpoint"
+    progress = Progress()
+    if checkpoint.exists():
+        progress = Progress(**load_checkpoint(checkpoint, inverter, optimizer))
+    model = accelerator.prepare(inverter)
+    log = RunLog(folder, progress.step, silent=not accelerator.is_main_process)
+    if progress.step:
+        log.say(f"going on from step {progress.step:,} ({progress.seconds / 60:.1f} minutes so far)")
+    run = _Run(inverter, model, optimizer, accelerator, data, config, folder, log, progress)
+    try:
+        with _signals() as received:
+            run.train(received)
+    finally:
+        log.close()
+        accelerator.end_training()
+
+
+class _Run:
+    """One start of a run: the loop and what it does now and then."""
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        data: Data,
+        config: TrainingConfig,
+        folder: Path,
+        log: RunLog,
+        progress: Progress,
+    ) -> None:
+        self.inverter, self.model, self.optimizer, self.accelerator = inverter, model, optimizer, accelerator
+        self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
+        self.references, self.vectors = data.held_out("validation", config.evaluate_sentences)
+        self.total_steps = config.steps
+        if config.epochs is not None:
+            self.total_steps = max(1, int(config.epochs * (len(self._plan(0)) // config.accumulation)))
+
+    def train(self, received: list[int]) -> None:
+        """Step until the budget is spent."""
+        config, progress = self.config, self.progress
+        self.model.train()
+        batches = self._batches()
+        started, spent = time.monotonic(), progress.seconds
+        window: list[float] = []
+        while (share := self._share()) < 1:
+            window.append(self._step(batches, share))
+            progress.step += 1
+            progress.seconds = spent + time.monotonic() - started
+            if progress.step % 10 == 0:
+                self.log.progress(share, self._line(float(np.mean(window))))
+                rates = {f"learning rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+                self.log.metrics(progress.step, {"loss/train": float(np.mean(window)), **rates})
+                window = []
+            if progress.step % config.evaluate_every == 0:
+                self._evaluate()
+            if progress.step % config.sample_every == 0:
+                self._sample()
+            progress.seconds = spent + time.monotonic() - started
+            if progress.step % config.checkpoint_every == 0 or received:
+                self._checkpoint()
+            if received:
+                raise TrainingStopped(received[0], progress.step)
+        if progress.step % config.evaluate_every:
+            self._evaluate()
+        if progress.step % config.sample_every:
+            self._sample()
+        self._checkpoint()
+
+    def _step(self, batches: Iterator[tuple[np.ndarray, bool]], share: float) -> float:
+        """One optimiser step over `accumulation` batches; returns the mean loss."""
+        config, accelerator = self.config, self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * _schedule(share, config.warmup)
+        losses = []
+        for _ in range(config.accumulation):
+            members, ends_epoch = next(batches)
+            batch = self.data.train.batch(members)
+            vectors = batch.vectors.to(accelerator.device)
+            if config.noise:
+                spread = config.noise * vectors.norm(dim=1, keepdim=True) / vectors.shape[1] ** 0.5
+                vectors = vectors + spread * torch.randn_like(vectors)
+            loss = self.model(vectors, batch.ids.to(accelerator.device), batch.lengths.to(accelerator.device))
+            accelerator.backward(loss / config.accumulation)
+            losses.append(loss.detach())
+            self.progress.tokens += int(batch.lengths.sum()) + len(batch.lengths)
+            self.progress.batch += 1
+            if ends_epoch:
+                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+        mean = float(torch.stack(losses).mean())
+        if not (np.isfinite(mean) and bool(torch.isfinite(norm))):
+            raise DivergedError(
+                f"the loss is {mean} and the gradient's norm {float(norm)} at step {self.progress.step + 1:,}. "
+                f"Stopped; the last checkpoint and the best inverter in {self.folder} are kept. "
+                f"Lower training.learning_rate "
+                f"({config.learning_rate}) or training.projection_learning_rate ({config.projection_learning_rate}) "
+                "and give the new run another name"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return mean
+
+    def _share(self) -> float:
+        """How much of the budget is spent, 0 to 1."""
+        if self.total_steps is not None:
+            return self.progress.step / self.total_steps
+        minutes = DEFAULT_MINUTES if self.config.minutes is None else self.config.minutes
+        share = torch.tensor(self.progress.seconds / 60 / minutes, device=self.accelerator.device)
+        return min(1.0, float(self.accelerator.reduce(share, "mean")))  # all processes stop at the same step
+
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        """This process's batches of an epoch."""
+        config, world = self.config, self.accelerator.num_processes
+        prefix = self.inverter.projection.config.prefix_length
+        plan = self.data.train.plan(prefix, config.batch_tokens, config.seed, epoch)
+        plan = plan[: len(plan) // world * world] or plan * world  # every process gets as many
+        return plan[self.accelerator.process_index :: world]
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, bool]]:
+        """Batches from where the run is, epoch after epoch, each with whether it ends its epoch."""
+        epoch, done = self.progress.epoch, self.progress.batch
+        while True:
+            plan = self._plan(epoch)
+            for place in range(done, len(plan)):
+                yield plan[place], place + 1 == len(plan)
+            epoch, done = epoch + 1, 0
+
+    def _evaluate(self) -> None:
+        """Loss and decoded metrics on validation sentences; the best BLEU so far is saved as the inverter."""
+        if self.accelerator.is_main_process:
+            found = evaluate(self.inverter, self.data.encoder, self.references, self.vectors)
+            loss = self._validation_loss()
+            scores = found.scores.rounded()
+            self.log.metrics(
+                self.progress.step, {"loss/validation": loss, **{f"validation/{k}": v for k, v in scores.items()}}
+            )
+            self.log.projector(self.progress.step, self.vectors, found.references, found.reconstructions)
+            better = found.scores.bleu > self.progress.best_bleu
+            self.log.say(
+                f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
+                f"BLEU {scores['bleu']:.1f}, similarity {scores['similarity']:.3f}{' (best so far)' if better else ''}"
+            )
+            if better:
+                self.progress.best_bleu, self.progress.best_step = found.scores.bleu, self.progress.step
+                self.inverter.training_summary = self._summary(found)
+                self.inverter.save_pretrained(self.folder / "inverter")
+        self.accelerator.wait_for_everyone()
+        self.model.train()
+
+    def _validation_loss(self) -> float:
+        examples = self.data.validation
+        members = np.linspace(0, len(examples) - 1, min(len(examples), self.config.evaluate_sentences)).astype(int)
+        losses, weights = [], []
+        self.model.eval()
+        with torch.inference_mode(), self.accelerator.autocast():
+            for part in np.array_split(members, max(1, len(members) // 64)):
+                batch = examples.batch(part)
+                tensors = (batch.vectors, batch.ids, batch.lengths)
+                losses.append(float(self.inverter(*(tensor.to(self.accelerator.device) for tensor in tensors))))
+                weights.append(int(batch.lengths.sum()) + len(part))
+        return float(np.average(losses, weights=weights))
+
+    def _sample(self) -> None:
+        if self.accelerator.is_main_process:
+            places = np.linspace(0, len(self.references) - 1, min(self.config.samples, len(self.references))).astype(
+                int
+            )
+            references = [self.references[place] for place in places]
+            found = evaluate(self.inverter, self.data.encoder, references, self.vectors[places])
+            self.log.samples(self.progress.step, references, found.reconstructions, found.similarities)
+        self.model.train()
+
+    def _checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.folder / "checkpoint", self.inverter, self.optimizer, asdict(self.progress))
+        self.accelerator.wait_for_everyone()
+
+    def _line(self, loss: float) -> str:
+        progress = self.progress
+        rate = progress.tokens / max(progress.seconds, 1e-9) * self.accelerator.num_processes
+        return f"step {progress.step:,}, epoch {progress.epoch + 1}, loss {loss:.3f}, {rate:,.0f} text tokens/s"
+
+    def _summary(self, found: Evaluation) -> dict[str, Any]:
+        """How the inverter was made, for inverter.json and the model card."""
+        progress, counts = self.progress, self.data.corpus.counts
+        return {
+            "training sentences": len(self.data.train),
+            "sentences dropped": {k: counts[k] for k in ("empty", "repeated", "too_short", "too_long")}
+            | {"too_many_tokens": self.data.train.too_long},
+            "steps": progress.step,
+            "epochs": round(progress.epoch + progress.batch / len(self._plan(progress.epoch)), 2),
+            "text tokens": progress.tokens * self.accelerator.num_processes,
+            "minutes": round(progress.seconds / 60, 1),
+            "hardware": _hardware(self.accelerator),
+            "training": asdict(self.config),
+            "validation": found.scores.rounded(),
+        }
+
+
+def _optimizer(inverter: Inverter, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW with a learning rate each for projection and GPT; vectors and gains are not decayed."""
+    groups = []
+    rates = {"projection": config.projection_learning_rate, "decoder": config.learning_rate}
+    for name, rate in rates.items():
+        parameters = [p for p in getattr(inverter, name).parameters() if p.requires_grad]
+        for decays in (True, False):
+            chosen = [p for p in parameters if (p.ndim > 1) == decays]
+            if chosen:
+                decay = config.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "name": name, "peak": rate, "lr": rate, "weight_decay": decay})
+    if not groups:
+        raise ValueError("nothing to train: projection=zero_pad has no parameters and decoder.train=projection_only")
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def _schedule(share: float, warmup: float) -> float:
+    """Factor of the learning rate: up to 1 in `warmup` of the budget, then linearly to 0."""
+    return min((share + 1e-4) / warmup if warmup else 1.0, (1 - share) / (1 - warmup))
+
+
+def _bf16(precision: str) -> bool:
+    """Whether to multiply in bf16."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
+
+
+def _hardware(accelerator: Accelerator) -> str:
+    count = accelerator.num_processes
+    if accelerator.device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name()}, {accelerator.mixed_precision}"
+    return f"{count} x CPU of {torch.get_num_threads()} threads, {accelerator.mixed_precision}"
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM instead of dying of them in the middle of a step; a second Ctrl-C kills."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are not ours
+        former = {}
+    try:
+        yield received
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
