@@ -90,7 +90,7 @@ def newest_inverter() -> Path:
 
 def read_texts(options: argparse.Namespace) -> list[str]:
     """The texts of --text or --text-file."""
-    texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8").splitlines()
+    texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8").rstrip("\n").split("\n")
     for row, text in enumerate(texts):
         if not text.strip():
             raise ValueError(f"text {row} is empty; expected a sentence")

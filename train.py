@@ -38,7 +38,8 @@ def main(composed: DictConfig) -> None:
         runs.quiet()
         print(runs.describe(runs.train(config)))
         folder = f"{config.runs}/{config.name}/inverter"
-        print(f'\nsaved in {folder}; to use it:\n  python generate.py --model {folder} --text "A sentence of yours."')
+        print(f"\nsaved in {folder}; to use it:")
+        print(f'  python generate.py --model {folder} --text "A sentence of yours."')
     except (OmegaConfBaseException, ValueError, OSError) as error:
         sys.exit(_say(error, 2))
     except training.DivergedError as error:
@@ -52,7 +53,9 @@ def main(composed: DictConfig) -> None:
 def _say(error: BaseException | str, code: int) -> int:
     """An error on one line of stderr, with its cause where Hydra hides that; returns the exit code."""
     causes = [error, error.__cause__ if isinstance(error, HydraException) else None]
-    lines = [" ".join(str(cause).split("See https")[0].split("Config search path")[0].split()) for cause in causes if cause]
+    lines = [
+        " ".join(str(cause).split("See https")[0].split("Config search path")[0].split()) for cause in causes if cause
+    ]
     print("train.py: " + ": ".join(lines), file=sys.stderr)
     return code
 

@@ -62,8 +62,8 @@ def save_labse(folder, sentences, dimension=32, seed=0):
 
     torch.manual_seed(seed)
     words = sorted({word for text in sentences for word in text.lower().replace(".", " .").split()})
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: i for i, word in enumerate(specials + list("abcdefghijklmnopqrstuvwxyz?!:,0123456789") + words)}
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz?!:,0123456789", *words]
+    vocabulary = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -173,4 +173,4 @@ def labse_encoder(labse):
 
 
 def read_jsonl(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n") if line]

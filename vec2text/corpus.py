@@ -8,6 +8,7 @@ Memory does not grow with the text: sentences and vectors lie on disk, memory-ma
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -28,7 +29,6 @@ from vec2text.config import DataConfig
 from vec2text.encoders import Encoder, Fingerprint
 
 SPLITS = ("train", "validation", "test")
-_LOADERS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
 _SHARD = 8192
 _log = logging.getLogger(__name__)
 
@@ -109,28 +109,66 @@ def read_texts(config: DataConfig) -> Iterator[str]:
     Raises:
         ValueError: a file is missing, empty, broken or of an unknown kind, or lacks the column.
     """
-    from datasets import load_dataset  # seconds of import, wanted only here
-
+    column = config.column
     if config.dataset is not None:
-        sources: list[tuple[str, dict[str, Any]]] = [
-            (config.dataset, {"name": config.dataset_config, "split": config.dataset_split})
-        ]
+        sources = [(config.dataset, _dataset(config))]
     else:
-        sources = [
-            (_LOADERS[path.suffix], {"data_files": [str(path)], "split": "train"}) for path in _files(config.paths)
-        ]
-    for name, options in sources:
-        shown = options.get("data_files", [name])[0]
-        column = "text" if name == "text" else config.column
+        sources = [(str(path), _READERS[path.suffix](path, column)) for path in _files(config.paths)]
+    for name, values in sources:
         row = 0
         try:
-            for row, record in enumerate(load_dataset(name, streaming=True, **options), 1):
-                if not isinstance(record.get(column), str | None) or column not in record:
-                    raise ValueError(f"row {row} has no text in column {column!r}; it has {', '.join(record)}")
-                yield record[column] or ""
-        except (OSError, ValueError, RuntimeError, ConnectionError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise ValueError(f"{shown} cannot be read (after row {row}): {reason}") from error
+            for row, value in enumerate(values, 1):
+                if not isinstance(value, str | None):
+                    raise ValueError(f"row {row} holds {str(value)[:40]} in column {column!r}; expected text")
+                yield value or ""
+        except Exception as error:  # each library raises its own
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{name} cannot be read (after row {row}): {reason}") from error
+
+
+def _dataset(config: DataConfig) -> Iterator[Any]:
+    from datasets import load_dataset  # seconds of import, wanted only here
+
+    for record in load_dataset(config.dataset, config.dataset_config, split=config.dataset_split, streaming=True):
+        yield _field(record, config.column)
+
+
+def _lines(path: Path, column: str) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig") as file:
+        yield from file
+
+
+def _json_lines(path: Path, column: str) -> Iterator[Any]:
+    for line in _lines(path, column):
+        if line.strip():
+            yield _field(json.loads(line), column)
+
+
+def _csv(path: Path, column: str) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for record in csv.DictReader(file):
+            yield _field(record, column)
+
+
+def _parquet(path: Path, column: str) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _field(dict.fromkeys(file.schema_arrow.names), column)
+        for batch in file.iter_batches(columns=[column]):
+            yield from batch.column(0).to_pylist()
+
+
+_READERS = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
+
+
+def _field(record: Any, column: str) -> Any:
+    """The value of a column, None included."""
+    if not isinstance(record, dict):
+        raise ValueError(f"got {str(record)[:40]}; expected an object with a column {column!r}")
+    if column not in record:
+        raise ValueError(f"there is no column {column!r}, only {', '.join(map(str, record))}: give data.column=NAME")
+    return record[column]
 
 
 def _files(patterns: Sequence[str]) -> list[Path]:
@@ -143,8 +181,8 @@ def _files(patterns: Sequence[str]) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise ValueError(f"data.paths: there is no file {path}")
-        if path.suffix not in _LOADERS:
-            raise ValueError(f"data.paths: {path} is of unknown kind {path.suffix!r}; expected {', '.join(_LOADERS)}")
+        if path.suffix not in _READERS:
+            raise ValueError(f"data.paths: {path} is of unknown kind {path.suffix!r}; expected {', '.join(_READERS)}")
         if path.stat().st_size == 0:
             raise ValueError(f"data.paths: {path} is empty")
     return files

@@ -45,7 +45,7 @@ class Decoding:
         filters = [name for name in ("top_k", "top_p") if getattr(self, name) is not None]
         if self.temperature == 0 and filters:
             raise ValueError(f"{filters[0]} has no effect with temperature 0, which is greedy: leave one of them out")
-        if self.num_beams > 1 and self.sampled:
+        if self.num_beams > 1 and (filters or self.temperature is not None):
             chosen = filters[0] if filters else "temperature"
             raise ValueError(f"num_beams {self.num_beams} and {chosen} contradict: beams are not sampled; choose one")
 
@@ -119,7 +119,8 @@ def _next_logits(decoder: Any, inputs: torch.Tensor, cache: DynamicCache) -> tor
 
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
     """One token a row, (B,), where the sorted, filtered probabilities (B, V) first exceed the draw."""
-    logits = logits.double() / (1.0 if options.temperature is None else options.temperature)
+    logits = logits.double() - logits.amax(-1, keepdim=True)  # so that no temperature makes the best one infinite
+    logits = logits / (1.0 if options.temperature is None else options.temperature)
     if options.top_k is not None and options.top_k < logits.shape[-1]:
         ordered, order = logits.topk(options.top_k)
     else:

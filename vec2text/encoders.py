@@ -55,7 +55,7 @@ class SentenceTransformerEncoder:
         self.config, self.name = config, config.name
         try:
             self.model = SentenceTransformer(_resolve(config.name), device=device)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # each kind of model and file raises its own
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
                 f"encoder {config.name!r} cannot be loaded: {reason}; expected a sentence-transformers folder, "

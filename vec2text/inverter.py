@@ -208,8 +208,8 @@ class Inverter(nn.Module):
             raise ValueError(f"the vectors have shape {array.shape}; expected (N, D) or (D,)")
         if len(array) == 0:
             return torch.zeros(0, self.fingerprint.dimension)
-        self.fingerprint.check_vectors(array)
         check_rows(array)
+        self.fingerprint.check_vectors(array)
         return torch.from_numpy(np.ascontiguousarray(array))
 
     # -- saving and loading --------------------------------------------------------------------------------------

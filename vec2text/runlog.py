@@ -54,7 +54,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line in the terminal."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, share: float, text: str) -> None:
         """Move the bar; where there is no terminal, a line now and then."""
@@ -115,7 +115,7 @@ def _keep_until(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # not splitlines: a text may hold other line ends
         try:
             row = json.loads(line)
         except ValueError:

@@ -5,6 +5,7 @@ Knows nothing of what is in them.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,8 +26,7 @@ def written_whole(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed while it wrote
-        shutil.rmtree(stale, ignore_errors=True)
+    _clear_up(folder)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = partial.with_name(partial.name + ".old")
     try:
@@ -39,7 +39,18 @@ def written_whole(folder: str | Path) -> Iterator[Path]:
         raise OSError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _clear_up(folder)
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what is left of writing `folder`; put the former one back when its place is empty."""
+    ours = re.compile(rf"\.{re.escape(folder.name)}-\w{{8}}(\.old)?")  # as mkdtemp names them; no other folder's
+    for left in folder.parent.iterdir():
+        if ours.fullmatch(left.name):
+            if left.suffix == ".old" and not folder.exists():
+                left.rename(folder)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def find_folder(name: str | Path) -> Path:

@@ -33,27 +33,26 @@ def read_vectors(source: str) -> Iterator[np.ndarray]:
         ValueError: there is no such file, it is empty, broken or holds no vectors; NaN, infinity, or a vector of zeros.
             The message names the row.
     """
+    pieces: Iterable[Any]
     if source == "-":
-        pieces: Iterable[Any] = _json_lines(sys.stdin)
+        pieces, shown = _json_lines(sys.stdin), "standard input"
     elif source.lstrip().startswith("["):
-        pieces = _inline(source)
+        pieces, shown = _inline(source), "the inline list"
     else:
-        pieces = _file(Path(source))
-    shown = "the inline list" if source.lstrip().startswith("[") else "standard input" if source == "-" else source
+        pieces, shown = _file(Path(source)), source
     first, dimension = 0, None
     try:
         for piece in pieces:
             array = _rows(piece, first)
-            if not array.size:
-                continue
             dimension = dimension or array.shape[1]
             if array.shape[1] != dimension:
                 raise ValueError(f"row {first} has {array.shape[1]} numbers, but the rows before it have {dimension}")
             check_rows(array, first)
             first += len(array)
             yield array
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{shown}: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # each library has its own kinds for a broken file
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{shown}: {reason}") from error
     if not first:
         raise ValueError(f"{shown}: there is no vector in it; {_SHAPE}")
 
@@ -84,7 +83,8 @@ def _rows(piece: Any, first: int) -> np.ndarray:
         raise ValueError(f"the vectors from row {first} on have different lengths; {_SHAPE}") from None
     if array.dtype == object or array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"got {_described(array)} at row {first}; {_SHAPE}")
-    return np.atleast_2d(array).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is too large becomes infinity, which check_rows refuses
+        return np.atleast_2d(array).astype(np.float32, copy=False)
 
 
 def _described(array: np.ndarray) -> str:
@@ -102,7 +102,7 @@ def _file(path: Path) -> Iterator[Any]:
         raise ValueError("there is no such file")
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
-    return readers[path.suffix](path)
+    yield from readers[path.suffix](path)
 
 
 def _in_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -115,32 +115,35 @@ def _in_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _npy(path: Path) -> Iterator[np.ndarray]:
-    yield from _in_pieces(np.load(path, mmap_mode="r", allow_pickle=False))
+    yield from _in_pieces(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _npz(path: Path) -> Iterator[np.ndarray]:
     import zipfile
 
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            yield from _in_pieces(_only(dict(arrays)))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"broken .npz: {error}") from error
+    with zipfile.ZipFile(path) as archive:  # np.load leaves a broken one open
+        member = _only({name.removesuffix(".npy"): name for name in archive.namelist()})
+        with archive.open(member) as file:
+            yield from _in_pieces(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _pt(path: Path) -> Iterator[np.ndarray]:
-    import pickle
-
     import torch
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"not a file of tensors only: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # its unpickler raises many kinds
+        raise ValueError(f"not a file of tensors only: {str(error).partition(chr(10))[0]}") from error
     tensor = _only(loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"got {type(tensor).__name__}; {_SHAPE}")
-    yield from _in_pieces(tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy())
+    yield from _in_pieces(_as_numpy(tensor))
+
+
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """A tensor as an array; numpy has no bfloat16."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+    return array
 
 
 def _safetensors(path: Path) -> Iterator[np.ndarray]:
@@ -148,12 +151,13 @@ def _safetensors(path: Path) -> Iterator[np.ndarray]:
 
     try:
         with safe_open(path, "pt") as file:
-            tensor = file.get_slice(_only({name: name for name in file.keys()}))  # noqa: SIM118 - not a dict
-            if len(tensor.get_shape()) == 1:
-                yield from _in_pieces(tensor[:].float().numpy())
+            name = _only({name: name for name in file.keys()})  # noqa: SIM118 - not a dict
+            stored = file.get_slice(name)
+            if len(stored.get_shape()) == 2:
+                for start in range(0, stored.get_shape()[0], _ROWS):
+                    yield from _in_pieces(_as_numpy(stored[start : start + _ROWS]))
             else:
-                for start in range(0, tensor.get_shape()[0], _ROWS):
-                    yield from _in_pieces(tensor[start : start + _ROWS].float().numpy())
+                yield from _in_pieces(_as_numpy(file.get_tensor(name)))
     except SafetensorError as error:
         raise ValueError(f"broken .safetensors: {error}") from error
 
@@ -164,7 +168,9 @@ def _only(arrays: dict[str, Any]) -> Any:
         if name in arrays:
             return arrays[name]
     if len(arrays) != 1:
-        raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}; expected one array, or one called vectors")
+        raise ValueError(
+            f"it holds {', '.join(map(str, arrays)) or 'nothing'}; expected one array, or one called vectors"
+        )
     return next(iter(arrays.values()))
 
 
@@ -205,14 +211,22 @@ def _vector_or_vectors(value: Any) -> list[Any]:
 
 def _csv(path: Path) -> Iterator[list[list[float]]]:
     """A vector a row; a first row that holds no number is a header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = (row for row in csv.reader(file) if row)
-        for number, row in enumerate(rows):
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte order mark before the text
+        reader = csv.reader(file)
+        for number, row in enumerate(row for row in reader if row):
             try:
                 yield [[float(cell) for cell in row]]
             except ValueError as error:
-                if number:
-                    raise ValueError(f"line {number + 1}: {error}; expected only numbers") from None
+                if number or any(_is_number(cell) for cell in row):
+                    raise ValueError(f"line {reader.line_num}: {error}; expected only numbers") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _parquet(path: Path) -> Iterator[Any]:

@@ -1,0 +1,158 @@
+"""Batches: every example once an epoch, under the budget, with its own tokens and its own vector."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import vec2text.batches
+from vec2text.batches import Data, Examples
+from vec2text.config import DataConfig
+from vec2text.corpus import build_corpus, encode_corpus
+from vec2text.encoders import Fingerprint
+
+
+@pytest.fixture(scope="module")
+def tokenizer(gpt2):
+    return AutoTokenizer.from_pretrained(gpt2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, text_file, encoder, tokenizer):
+    """The sentences, with a fifth for validation and a fifth for testing."""
+    cache = tmp_path_factory.mktemp("cache")
+    corpus = build_corpus(DataConfig([str(text_file)], validation=0.2, test=0.2, cache=str(cache)))
+    vectors = encode_corpus(corpus, encoder, cache, Fingerprint.of(encoder))
+    train, validation = (
+        Examples(corpus, corpus.rows(split), vectors, tokenizer, 64) for split in ("train", "validation")
+    )
+    return Data(corpus, vectors, train, validation, encoder)
+
+
+def tokens(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+# -- examples ----------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_are_the_sentences_of_their_split(data):
+    assert len(data.train) == data.corpus.counts["train"]
+    np.testing.assert_array_equal(data.train.rows, data.corpus.rows("train"))
+    assert data.train.too_long == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_a_batch_holds_the_tokens_and_the_vector_of_each_example_row_by_row(data, tokenizer, monkeypatch, chunk):
+    monkeypatch.setattr(vec2text.batches, "_CHUNK", chunk)
+    train = Examples(data.corpus, data.corpus.rows("train"), data.vectors, tokenizer, 64)
+    members = np.random.default_rng(0).permutation(len(train))[:50]
+    batch = train.batch(members)
+    assert batch.vectors.dtype == torch.float32
+    assert batch.ids.shape == (50, int(batch.lengths.max()))
+    for place, ids, length, vector in zip(members, batch.ids, batch.lengths, batch.vectors, strict=True):
+        row = train.rows[place]
+        assert ids[:length].tolist() == tokens(tokenizer, data.corpus.texts[row])
+        assert not ids[length:].any()
+        np.testing.assert_array_equal(vector.numpy(), data.vectors[[row]][0])
+
+
+def test_longer_sentences_are_dropped_and_counted_and_those_at_the_limit_kept(data, tokenizer):
+    rows = data.corpus.rows("train")
+    lengths = np.array([len(tokens(tokenizer, data.corpus.texts[row])) for row in rows])
+    limit = int(np.median(lengths))
+    kept = Examples(data.corpus, rows, data.vectors, tokenizer, limit)
+    np.testing.assert_array_equal(kept.rows, rows[lengths <= limit])
+    np.testing.assert_array_equal(kept.lengths, lengths[lengths <= limit])
+    assert kept.too_long == (lengths > limit).sum() > 0
+    batch = kept.batch(np.arange(len(kept)))
+    assert [row[:n].tolist() for row, n in zip(batch.ids, batch.lengths, strict=True)] == [
+        tokens(tokenizer, data.corpus.texts[row]) for row in kept.rows
+    ]
+
+
+def test_a_split_of_too_long_sentences_only_is_refused_with_both_numbers(data, tokenizer):
+    rows = data.corpus.rows("test")
+    with pytest.raises(ValueError, match=rf"all {len(rows)} sentences .* more than data.max_tokens=2 tokens"):
+        Examples(data.corpus, rows, data.vectors, tokenizer, 2)
+
+
+# -- the plan of an epoch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix_length", [1, 8])
+@pytest.mark.parametrize("batch_tokens", ["longest", 100, 500, 4096, 10**6])
+def test_an_epoch_has_every_example_once_and_every_batch_keeps_to_the_budget(data, prefix_length, batch_tokens):
+    longest = prefix_length + int(data.train.lengths.max())
+    batch_tokens = longest if batch_tokens == "longest" else batch_tokens
+    batches = data.train.plan(prefix_length, batch_tokens, seed=0, epoch=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(data.train)))
+    for members in batches:
+        count, width = data.train.batch(members).ids.shape
+        assert 0 < count * (prefix_length + width) <= batch_tokens
+
+
+def test_a_batch_is_of_nearly_one_length(data):
+    spans = sorted(
+        (int(data.train.lengths[members].min()), int(data.train.lengths[members].max()))
+        for members in data.train.plan(4, 500, seed=0, epoch=0)
+    )
+    assert all(shorter[1] <= longer[0] for shorter, longer in itertools.pairwise(spans))
+
+
+def test_batches_are_nearly_full(data):
+    used = sum((4 + data.train.lengths[members].max()) * len(members) for members in data.train.plan(4, 500, 0, 0))
+    assert used > 0.8 * 500 * (len(data.train.plan(4, 500, 0, 0)) - 1)
+
+
+def same(one, other):
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_plan_is_the_same_for_a_seed_and_an_epoch_and_another_for_any_other(data):
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    plans = {pair: data.train.plan(4, 500, *pair) for pair in pairs}
+    for one in pairs:
+        for other in pairs:
+            assert same(plans[one], data.train.plan(4, 500, *other)) == (one == other)
+
+
+def test_who_shares_a_batch_and_which_comes_first_change_from_epoch_to_epoch(data):
+    epochs = [data.train.plan(4, 500, 0, epoch) for epoch in range(2)]
+    together = [{frozenset(members.tolist()) for members in batches} for batches in epochs]
+    assert len(together[0] & together[1]) < 0.2 * len(together[0])
+    for batches in epochs:
+        lengths = [data.train.lengths[members].max() for members in batches]
+        assert lengths != sorted(lengths)
+        assert lengths != sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("prefix_length", [1, 8])
+def test_a_budget_too_small_for_the_longest_sentence_is_refused_with_both_numbers(data, prefix_length):
+    longest = prefix_length + int(data.train.lengths.max())
+    with pytest.raises(ValueError, match=rf"batch_tokens is {longest - 1}, .* take {longest} positions"):
+        data.train.plan(prefix_length, longest - 1, 0, 0)
+
+
+# -- held-out sentences ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_held_out_sentences_are_spread_evenly_over_their_split_with_their_vectors(data, split, count):
+    texts, vectors = data.held_out(split, count)
+    places = {text: place for place, text in enumerate(data.corpus.texts[row] for row in data.corpus.rows(split))}
+    found = [places[text] for text in texts]
+    assert len(texts) == count
+    assert found[0] == 0
+    gaps = np.diff(found)
+    assert count == 1 or (found[-1] == len(places) - 1 and gaps.min() >= 1 and np.ptp(gaps) <= 1)
+    np.testing.assert_array_equal(vectors, data.encoder.encode(texts))
+
+
+def test_more_held_out_sentences_than_there_are_is_all_of_them(data):
+    texts, vectors = data.held_out("test", 10_000)
+    assert texts == [data.corpus.texts[row] for row in data.corpus.rows("test")]
+    np.testing.assert_array_equal(vectors, data.vectors[data.corpus.rows("test")])

@@ -1,0 +1,579 @@
+"""The corpus: the same clean, distinct, split sentences from every kind of source, and each encoded once."""
+
+import csv
+import gc
+import json
+import unicodedata
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import LetterEncoder
+
+import vec2text.corpus
+from vec2text.config import DataConfig
+from vec2text.corpus import SPLITS, Vectors, build_corpus, encode_corpus, normalise, sentence_key, split_of
+from vec2text.encoders import Fingerprint
+
+
+def write_csv(path, texts, column):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", column], *enumerate(texts)])
+
+
+def write_jsonl(path, texts, column):
+    lines = [json.dumps({"id": i, column: text}, ensure_ascii=False) for i, text in enumerate(texts)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+WRITERS = {
+    "a.txt": lambda path, texts, column: path.write_text("\n".join(texts) + "\n", encoding="utf-8"),
+    "a.jsonl": write_jsonl,
+    "a.csv": write_csv,
+    "a.parquet": lambda path, texts, column: pq.write_table(pa.table({"id": range(len(texts)), column: texts}), path),
+}
+TABLES = ["a.jsonl", "a.csv", "a.parquet"]
+
+
+@pytest.fixture
+def build(tmp_path):
+    """build(texts, fits, **config): a corpus of `texts`, written to a file first."""
+
+    def made(texts, *fits, name="a.txt", **config):
+        WRITERS[name](tmp_path / name, texts, config.get("column", "text"))
+        return build_from(tmp_path, [tmp_path / name], *fits, **config)
+
+    return made
+
+
+def build_from(tmp_path, paths, *fits, **config):
+    shares = {"validation": 0.2, "test": 0.2, "cache": str(tmp_path / "cache")}
+    return build_corpus(DataConfig([str(path) for path in paths], **{**shares, **config}), *fits)
+
+
+def refusal(*arguments, **config):
+    """The message of the one ValueError with which a source is refused, seen to be one line."""
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
+        build_from(*arguments, **config)
+    return str(refused.value)
+
+
+# -- one sentence ------------------------------------------------------------------------------------------------
+
+COMPOSED, DECOMPOSED = "Это мой ёж, café", unicodedata.normalize("NFD", "Это мой ёж, café")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  a\tb \n c\u00a0d\u2028e\u3000f\x85g ", "a b c d e f g"),
+        (DECOMPOSED, COMPOSED),
+        ("", ""),
+        (" \t\n", ""),
+        ("Is it so? Yes.", "Is it so? Yes."),
+        ("ﬁ ² Ａ", "ﬁ ² Ａ"),  # what only looks alike stays (NFC, not NFKC)
+    ],
+)
+def test_normalise_composes_and_makes_every_run_of_white_space_one_space(text, expected):
+    assert normalise(text) == expected
+    assert normalise(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The cat sat.", "the CAT sat"),
+        ("The cat sat.", "«The cat», sat?!"),
+        ("The cat sat.", " The\tcat  sat . "),
+        ("It's 5 o'clock", "its 5 oclock"),
+        ("Стоимость билета: 42 рубля!", "стоимость БИЛЕТА 42 рубля"),
+        (COMPOSED, DECOMPOSED),
+        ("Straße", "STRASSE"),
+        ("नमस्ते!", "नमस्ते"),
+        ("Ёж", unicodedata.normalize("NFD", "ёж")),
+    ],
+)
+def test_sentences_that_differ_in_case_punctuation_spaces_or_composition_have_one_key(one, other):
+    assert sentence_key(one) == sentence_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The cat sat.", "The cats sat."),
+        ("a b", "b a"),
+        ("It is 4.", "It is 5."),
+        ("мой", "мои"),  # й is и with a combining mark
+        ("ёж", "еж"),
+        ("cafe", "café"),
+        ("नमस्ते", "नमसते"),  # a mark alone makes the difference
+        ("...", "?!"),
+        ("", "."),
+    ],
+)
+def test_sentences_of_different_words_have_different_keys(one, other):
+    assert sentence_key(one) != sentence_key(other)
+
+
+def test_keys_of_many_sentences_do_not_collide_and_fill_64_bits(sentences):
+    keys = {sentence_key(text) for text in sentences}
+    assert len(keys) == len(sentences)
+    assert max(keys) < 2**64
+    assert max(keys) > 2**63 > min(keys)
+
+
+# -- sources -----------------------------------------------------------------------------------------------------
+
+TRICKY = [
+    'He said: "one, two"; and went.',
+    "Ein Käfer, größer als ein Haus.",
+    COMPOSED,
+    "it's 5 o'clock",
+    "日本語です。",
+    "None",
+    "NA",
+    "1984",
+]
+
+
+@pytest.mark.parametrize("column", ["text", "sentence"])
+@pytest.mark.parametrize("name", TABLES)
+def test_every_kind_of_file_gives_the_same_corpus(build, sentences, name, column):
+    texts = [*TRICKY, *sentences[:40]]
+    expected, found = build(texts), build(texts, name=name, column=column)
+    assert expected.texts[:] == [normalise(text) for text in texts]
+    assert found.texts[:] == expected.texts[:]
+    assert found.digest == expected.digest
+    np.testing.assert_array_equal(found.splits, expected.splits)
+
+
+def test_several_files_and_wildcards_are_read_one_after_the_other(tmp_path, sentences):
+    for i, name in enumerate(["1.txt", "2.txt", "3.jsonl"]):
+        WRITERS["a" + name[1:]](tmp_path / name, sentences[i * 30 : i * 30 + 30], "text")
+    named = build_from(tmp_path, [tmp_path / "1.txt", tmp_path / "2.txt", tmp_path / "3.jsonl"])
+    assert named.texts[:] == sentences[:90]
+    assert build_from(tmp_path, [tmp_path / "[0-9].*"]).texts[:] == sentences[:90]
+    assert build_from(tmp_path, [tmp_path / "3.jsonl", tmp_path / "*.txt"]).texts[:30] == sentences[60:90]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_is_a_dataset_by_name(tmp_path, sentences, name):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    WRITERS[name](folder / f"train{name[1:]}", sentences[:40], "text")
+    found = build_from(tmp_path, [], dataset=str(folder))
+    assert found.texts[:] == sentences[:40]
+
+
+def test_the_split_of_a_dataset_is_the_one_asked_for(tmp_path, sentences):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for i, name in enumerate(["train", "test"]):
+        WRITERS["a.jsonl"](folder / f"{name}.jsonl", sentences[i * 40 : i * 40 + 40], "text")
+    assert build_from(tmp_path, [], dataset=str(folder), dataset_split="test").texts[:] == sentences[40:80]
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert f"there is no file {tmp_path / 'a.txt'}" in refusal(tmp_path, [tmp_path / "a.txt"])
+
+
+def test_a_wildcard_that_nothing_matches_is_refused(tmp_path):
+    assert f"no file matches {tmp_path / '*.txt'}" in refusal(tmp_path, [tmp_path / "*.txt"])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_empty_file_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    assert f"{tmp_path / name} is empty" in refusal(tmp_path, [tmp_path / name])
+
+
+@pytest.mark.parametrize("name", ["a.doc", "a", "a.TXT"])
+def test_a_file_of_unknown_kind_is_refused_with_the_kinds_that_are_known(tmp_path, name):
+    (tmp_path / name).write_text("Hello.")
+    message = refusal(tmp_path, [tmp_path / name])
+    assert str(tmp_path / name) in message
+    assert ".txt, .jsonl, .csv, .parquet" in message
+
+
+def test_a_fault_in_one_file_is_found_before_any_is_read(tmp_path, sentences):
+    (tmp_path / "a.txt").write_text("\n".join(sentences[:40]))
+    assert "there is no file" in refusal(tmp_path, [tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert not list((tmp_path / "cache").glob("texts-*"))
+
+
+@pytest.fixture
+def files_left_open():
+    """What is left open of a .csv of which datasets reads only a part is closed here, and not in another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_absent_column_is_refused_with_those_that_are_there(tmp_path, sentences, files_left_open, name):
+    WRITERS[name](tmp_path / name, sentences[:40], "phrase")
+    message = refusal(tmp_path, [tmp_path / name])
+    assert str(tmp_path / name) in message
+    assert "no text in column 'text'" in message
+    assert "id, phrase" in message
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_column_of_numbers_is_no_text(tmp_path, name):
+    WRITERS[name](tmp_path / name, [1, 2, 3], "text")
+    assert "row 1 has no text in column 'text'" in refusal(tmp_path, [tmp_path / name])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_truncated_parquet_file_is_refused(tmp_path, sentences, share):
+    path = tmp_path / "a.parquet"
+    WRITERS["a.parquet"](path, sentences, "text")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert f"{path} cannot be read" in refusal(tmp_path, [path])
+
+
+@pytest.mark.parametrize("broken", ['{"text": "half of', "{text: 1}", "hello", '{"text": 1}{', "\xff"])
+def test_a_broken_line_of_json_is_refused(tmp_path, sentences, broken):
+    path = tmp_path / "a.jsonl"
+    WRITERS["a.jsonl"](path, sentences[:40], "text")
+    path.write_bytes(path.read_bytes() + broken.encode("latin-1") + b"\n")
+    assert f"{path} cannot be read" in refusal(tmp_path, [path])
+
+
+@pytest.mark.parametrize("line", ["1", '"text"', "[1, 2]"])
+def test_lines_of_json_that_are_no_objects_are_refused(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(f"{line}\n" * 40)
+    assert f"{tmp_path / 'a.jsonl'} cannot be read" in refusal(tmp_path, [tmp_path / "a.jsonl"])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_noise_in_place_of_a_file_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00\x81" + np.random.default_rng(0).bytes(500))
+    assert f"{tmp_path / name} cannot be read" in refusal(tmp_path, [tmp_path / name])
+
+
+@pytest.mark.parametrize("source", [{"dataset": "no_such_user/no_such_dataset"}, {"dataset": "no_such_dataset"}])
+def test_an_unknown_dataset_is_refused_by_name(tmp_path, source):
+    assert refusal(tmp_path, [], **source).startswith(f"{source['dataset']} cannot be read")
+
+
+def test_an_unknown_split_of_a_dataset_is_refused(tmp_path, sentences):
+    (tmp_path / "dataset").mkdir()
+    WRITERS["a.jsonl"](tmp_path / "dataset" / "train.jsonl", sentences[:40], "text")
+    message = refusal(tmp_path, [], dataset=str(tmp_path / "dataset"), dataset_split="tests")
+    assert "tests" in message
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_of_a_kept_sentence_is_kept_and_only_white_space_is_changed(build, sentences):
+    long = "word " * 3000 + "end."
+    corpus = build([" A \t first one. ", long, *sentences[:40]])
+    assert corpus.texts[:2] == ["A first one.", long]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_empty_sentences_are_dropped_and_counted(build, sentences, name):
+    corpus = build([*sentences[:20], "", " \t", *sentences[20:40]], name=name)
+    assert corpus.texts[:] == sentences[:40]
+    assert corpus.counts["read"] == 42
+    assert corpus.counts["empty"] == 2
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_nothing_in_place_of_a_sentence_is_an_empty_one(build, sentences, name):
+    corpus = build([*sentences[:40], None], name=name)
+    assert corpus.counts["empty"] == 1
+
+
+def test_of_repeated_sentences_the_first_is_kept_whatever_the_case_and_punctuation(build, sentences):
+    again = [sentences[0], sentences[1].upper(), sentences[2].replace(".", "!"), f" «{sentences[3]}» "]
+    corpus = build([*sentences[:40], *again])
+    assert corpus.texts[:] == sentences[:40]
+    assert corpus.counts["repeated"] == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "dropped", "fault"),
+    [
+        ({"min_words": 3}, ["Two words.", "One"], "too_short"),
+        ({"max_words": 9}, ["one two three four five six seven eight nine ten"], "too_long"),
+        ({"max_characters": 60}, ["x" * 61, "é" * 61], "too_long"),
+    ],
+)
+def test_sentences_beyond_a_limit_are_dropped_and_counted_and_those_at_it_kept(
+    build, sentences, config, dropped, fault
+):
+    at_it = ["These are three", "one two three four five six seven eight nine", "y" * 60, "y " * 5 + "ö" * 50]
+    kept = [text for text in at_it if "min_words" not in config or " " in text]
+    corpus = build([*dropped, *kept, *sentences[:40]], **config)
+    assert corpus.texts[:] == [*kept, *sentences[:40]]
+    assert corpus.counts[fault] == len(dropped)
+
+
+def test_sentences_that_the_encoder_does_not_read_to_their_end_are_dropped_and_counted(build, sentences):
+    corpus = build(sentences[:100], lambda text: "river" not in text)
+    assert corpus.texts[:] == [text for text in sentences[:100] if "river" not in text]
+    assert corpus.counts["too_long"] == 25
+
+
+def test_every_sentence_that_is_read_is_kept_or_counted_once(build, sentences):
+    texts = [*sentences[:50], "", "Short", "short!", sentences[0], "x " * 30, "X x " * 15]
+    counts = build(texts, min_words=2, max_words=20).counts
+    assert counts["read"] == len(texts)
+    faults = {name: counts[name] for name in ("empty", "repeated", "too_short", "too_long")}
+    assert faults == {"empty": 1, "repeated": 1, "too_short": 2, "too_long": 2}
+    assert sum(counts[split] for split in SPLITS) == 50
+
+
+def test_the_limit_counts_kept_sentences_and_takes_the_first_ones(build, sentences):
+    corpus = build([sentences[0], *sentences[:100]], limit=40)
+    assert corpus.texts[:] == sentences[:40]
+    assert corpus.counts["read"] == 41
+
+
+def test_too_few_sentences_for_three_splits_are_refused_with_their_number(build):
+    with pytest.raises(ValueError, match=r"^the corpus has 2 usable sentences \([^\n]*1 empty[^\n]*$"):
+        build(["One.", "Two.", ""])
+
+
+def test_what_is_killed_leaves_no_half_corpus(build, sentences, tmp_path):
+    def killed(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(sentences[:40], killed)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_lines_are_a_sequence_of_the_texts(build, sentences):
+    corpus = build([*TRICKY, *sentences[:40]])
+    expected = [normalise(text) for text in [*TRICKY, *sentences[:40]]]
+    assert len(corpus.texts) == len(expected)
+    assert list(corpus.texts) == expected
+    assert [corpus.texts[i] for i in (3, 0, 47, -1)] == [expected[i] for i in (3, 0, 47, -1)]
+    assert corpus.texts[2:30:5] == expected[2:30:5]
+    with pytest.raises(IndexError):
+        corpus.texts[48]
+
+
+# -- splits ------------------------------------------------------------------------------------------------------
+
+
+def test_the_splits_share_no_sentence_and_have_the_shares_asked_for(corpus):
+    rows = [corpus.rows(split) for split in SPLITS]
+    np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(600))
+    assert [corpus.counts[split] for split in SPLITS] == [len(found) for found in rows]
+    for found, share in zip(rows, (0.8, 0.1, 0.1), strict=True):
+        assert abs(len(found) / 600 - share) < 0.05
+
+
+def splits_by_text(corpus):
+    return dict(zip(corpus.texts, corpus.splits.tolist(), strict=True))
+
+
+def test_the_split_of_a_sentence_does_not_change_when_the_corpus_grows(build, sentences):
+    former = {}
+    for count in (40, 41, 100, 300, 600):
+        order = np.random.default_rng(count).permutation(count)  # and not with its place either
+        found = splits_by_text(build([sentences[i] for i in order]))
+        assert len(found) == count
+        assert former.items() <= found.items()
+        former = found
+
+
+def test_two_spellings_of_a_sentence_are_in_one_split(build, sentences):
+    plain, loud = build(sentences[:200]), build([f"«{text.upper()}» ..." for text in sentences[:200]])
+    assert plain.digest != loud.digest
+    np.testing.assert_array_equal(plain.splits, loud.splits)
+
+
+def test_more_validation_takes_from_training_and_leaves_the_test_set_as_it_is(build, sentences):
+    small, large = build(sentences[:200], validation=0.1), build(sentences[:200], validation=0.4)
+    np.testing.assert_array_equal(small.rows("test"), large.rows("test"))
+    assert set(small.rows("validation")) < set(large.rows("validation"))
+
+
+def test_the_split_is_a_matter_of_the_key_alone():
+    shares = {"validation": 0.25, "test": 0.25}
+    places = (0, 2**62 - 2**12, 2**62, 2**63 - 2**12, 2**63, 2**64 - 2**12)
+    assert [SPLITS[split_of(key, **shares)] for key in places] == [
+        "test", "test", "validation", "validation", "train", "train",
+    ]  # fmt: skip
+
+
+# -- vectors -----------------------------------------------------------------------------------------------------
+
+SHARD = 16
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(vec2text.corpus, "_SHARD", SHARD)
+
+
+@pytest.fixture
+def encode(tmp_path, small_shards):
+    """encode(corpus, encoder): the vectors, and how many sentences were sent through the encoder for them."""
+
+    def made(corpus, encoder, fingerprint=None):
+        fingerprint = fingerprint or Fingerprint.of(encoder)
+        before = encoder.queries
+        return encode_corpus(corpus, encoder, tmp_path / "cache", fingerprint), encoder.queries - before
+
+    return made
+
+
+def everything(vectors):
+    return vectors[np.arange(len(vectors))]
+
+
+@pytest.mark.parametrize("count", [SHARD * 3 - 1, SHARD * 3, SHARD * 3 + 1])
+def test_vectors_are_those_of_the_encoder_in_the_order_of_the_sentences(build, sentences, encode, count):
+    corpus, encoder = build(sentences[:count]), LetterEncoder()
+    vectors, queries = encode(corpus, encoder)
+    assert queries == len(vectors) == count
+    assert vectors.dimension == 32
+    assert len(vectors.shards) == -(-count // SHARD)
+    np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:count]))
+
+
+def test_nothing_is_encoded_twice(build, sentences, encode):
+    corpus, encoder = build(sentences[:50]), LetterEncoder()
+    first, _ = encode(corpus, encoder)
+    second, queries = encode(corpus, encoder)
+    assert queries == 0
+    np.testing.assert_array_equal(everything(first), everything(second))
+
+
+class Dying(LetterEncoder):
+    """Dies instead of encoding one more piece than `pieces`."""
+
+    def __init__(self, pieces, error):
+        super().__init__()
+        self.pieces, self.error = pieces, error
+
+    def encode(self, texts):
+        if len(texts) > 3:  # no probes
+            self.pieces -= 1
+            if self.pieces < 0:
+                raise self.error
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+def test_a_killed_encode_goes_on_after_its_last_whole_shard(build, sentences, encode, pieces, error):
+    corpus, encoder = build(sentences[:60]), LetterEncoder()
+    with pytest.raises(type(error)):
+        encode(corpus, Dying(pieces, error))
+    vectors, queries = encode(corpus, encoder)
+    assert queries == 60 - pieces * SHARD
+    np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:60]))
+
+
+def test_a_shard_that_was_being_written_when_it_was_killed_is_encoded_again(build, sentences, encode, monkeypatch):
+    corpus, encoder, save = build(sentences[:40]), LetterEncoder(), np.save
+
+    def killed(file, vectors):
+        save(file, vectors[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        encode(corpus, encoder)
+    monkeypatch.setattr(np, "save", save)
+    vectors, queries = encode(corpus, encoder)
+    assert queries == 40
+    np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:40]))
+
+
+def test_a_corpus_that_grew_at_its_end_keeps_its_whole_shards(build, sentences, encode):
+    encoder = LetterEncoder()
+    encode(build(sentences[:50]), encoder)
+    vectors, queries = encode(build(sentences[:90]), encoder)
+    assert queries == 90 - 50 // SHARD * SHARD
+    np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:90]))
+
+
+def test_a_corpus_in_another_order_gets_its_own_vectors(build, sentences, encode):
+    encoder = LetterEncoder()
+    encode(build(sentences[:50]), encoder)
+    vectors, _ = encode(build(sentences[:50][::-1]), encoder)
+    np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:50][::-1]))
+
+
+def test_an_encoder_that_changed_under_its_name_is_noticed_and_all_is_encoded_anew(build, sentences, encode, caplog):
+    corpus, changed = build(sentences[:50]), LetterEncoder(seed=1)
+    encode(corpus, LetterEncoder())
+    assert "made anew" not in caplog.text
+    vectors, queries = encode(corpus, changed)
+    assert "made anew" in caplog.text
+    assert queries == 50
+    np.testing.assert_array_equal(everything(vectors), changed.encode(sentences[:50]))
+
+
+def test_encoders_of_two_names_keep_their_vectors_beside_each_other(build, sentences, encode):
+    corpus, one, other = build(sentences[:50]), LetterEncoder(), LetterEncoder(dimension=8, seed=1)
+    other.name = "other"
+    encode(corpus, one)
+    vectors, _ = encode(corpus, other)
+    np.testing.assert_array_equal(everything(vectors), other.encode(sentences[:50]))
+    assert encode(corpus, one)[1] == encode(corpus, other)[1] == 0
+
+
+class Wrong(LetterEncoder):
+    """An encoder that spoils what it returns, the probes excepted."""
+
+    def __init__(self, spoil):
+        super().__init__()
+        self.spoil = spoil
+
+    def encode(self, texts):
+        vectors = super().encode(texts)
+        return self.spoil(vectors) if len(texts) > 3 else vectors
+
+
+def with_entry(value):
+    def spoil(vectors):
+        vectors[1, 1] = value
+        return vectors
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda vectors: vectors[1:],
+        lambda vectors: vectors[:, 1:],
+        lambda vectors: vectors.T,
+        lambda vectors: vectors[0],
+        lambda vectors: vectors[None],
+        with_entry(np.nan),
+        with_entry(np.inf),
+    ],
+)
+def test_an_encoder_that_returns_a_wrong_array_is_refused_and_nothing_of_it_kept(build, sentences, encode, spoil):
+    corpus = build(sentences[:50])
+    with pytest.raises(ValueError, match=r"encoder 'letters' gave an array of shape \(.*expected \(16, 32\) finite"):
+        encode(corpus, Wrong(spoil))
+    assert encode(corpus, LetterEncoder())[1] == 50
+
+
+def test_vectors_of_any_type_are_kept_as_float32(build, sentences, encode):
+    vectors, _ = encode(build(sentences[:40]), Wrong(lambda vectors: vectors.astype(np.float64).tolist()))
+    assert everything(vectors).dtype == np.float32
+    np.testing.assert_array_equal(everything(vectors), LetterEncoder().encode(sentences[:40]))
+
+
+@pytest.mark.parametrize("rows", [[], [0], [47], [16, 15, 32], [40, 3, 3, 40, 17], range(47, -1, -1)])
+def test_vectors_of_any_rows_come_in_the_order_asked_for(small_shards, rows):
+    whole = np.random.default_rng(0).standard_normal((48, 4)).astype(np.float32)
+    vectors = Vectors(np.split(whole, 3))
+    rows = np.array(rows, int)
+    np.testing.assert_array_equal(vectors[rows], whole[rows])

@@ -1,0 +1,239 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vec2text import Inverter
+from vec2text.config import DecoderConfig, ProjectionConfig
+from vec2text.decoders import load_decoder
+from vec2text.encoders import Fingerprint
+
+
+def tokenised(inverter, texts):
+    found = inverter.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    lengths = torch.tensor([len(row) for row in found])
+    ids = torch.zeros(len(found), int(lengths.max()), dtype=torch.long)
+    for row, tokens in enumerate(found):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    return ids, lengths
+
+
+@pytest.fixture
+def batch(inverter, encoder, sentences):
+    texts = [sentences[0], sentences[77], sentences[431], sentences[599]]
+    return torch.from_numpy(encoder.encode(texts)), *tokenised(inverter, texts)
+
+
+def test_loss_is_the_shifted_cross_entropy_written_by_hand(inverter, batch):
+    vectors, ids, lengths = batch
+    total, count = 0.0, 0
+    for row in range(len(ids)):
+        tokens = ids[row, : lengths[row]]
+        prefix = inverter.projection(vectors[row : row + 1])
+        inputs = torch.cat([prefix, inverter.decoder.get_input_embeddings()(tokens)[None]], 1)
+        logits = inverter.decoder(inputs_embeds=inputs).logits[0]
+        for place, target in enumerate([*tokens.tolist(), inverter.end_id]):
+            total -= logits[prefix.shape[1] - 1 + place].log_softmax(-1)[target].item()
+            count += 1
+    assert inverter(vectors, ids, lengths).item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_padding_and_batch_size_do_not_change_the_loss(inverter, batch):
+    vectors, ids, lengths = batch
+    whole = inverter(vectors, ids, lengths).item()
+    garbage = torch.randint(0, 200, (len(ids), 5))
+    places = torch.arange(ids.shape[1] + 5)
+    padded = torch.where(places < lengths[:, None], F.pad(ids, (0, 5)), torch.cat([ids, garbage], 1))
+    assert inverter(vectors, padded, lengths).item() == pytest.approx(whole, rel=1e-5)
+    singles = [inverter(vectors[i : i + 1], ids[i : i + 1, : lengths[i]], lengths[i : i + 1]).item() for i in range(4)]
+    assert np.average(singles, weights=lengths + 1) == pytest.approx(whole, rel=1e-5)
+
+
+def test_no_logit_sees_a_later_token(inverter, batch):
+    vectors, ids, _ = batch
+    states = inverter._text_states(vectors, ids)
+    for place in range(ids.shape[1]):
+        changed = ids.clone()
+        changed[:, place] = (changed[:, place] + 1) % 200
+        others = inverter._text_states(vectors, changed)
+        assert torch.allclose(states[:, : place + 1], others[:, : place + 1], atol=1e-5)
+        assert not torch.allclose(states[:, place + 1], others[:, place + 1], atol=1e-3)
+
+
+def test_the_gradient_reaches_every_weight_of_the_projection(inverter, batch):
+    inverter(*batch).backward()
+    for name, parameter in inverter.projection.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "list"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_any_float_input_gives_the_same_text(inverter, encoder, sentences, kind, dtype):
+    vectors = encoder.encode(sentences[:3]).astype("float16").astype(dtype)
+    expected = inverter.invert(vectors.astype("float32"))
+    given = {"numpy": vectors, "torch": torch.from_numpy(vectors), "list": vectors.tolist()}[kind]
+    assert inverter.invert(given) == expected
+    assert inverter.invert(given[1]) == expected[1:2]
+
+
+def test_bfloat16_input_and_no_input(inverter, encoder, sentences):
+    vectors = torch.from_numpy(encoder.encode(sentences[:2])).bfloat16()
+    assert inverter.invert(vectors) == inverter.invert(vectors.float())
+    assert inverter.invert(np.zeros((0, 32))) == []
+
+
+def test_the_vectors_given_are_not_changed(inverter, encoder, sentences):
+    vectors = torch.from_numpy(encoder.encode(sentences[:2]))
+    before = vectors.clone()
+    inverter.invert(vectors)
+    assert torch.equal(vectors, before)
+
+
+def test_order_and_text_do_not_depend_on_the_batch_size(inverter, encoder, sentences):
+    vectors = encoder.encode(sentences[::40])
+    for options in ({}, {"num_beams": 3}, {"temperature": 1.0, "seed": 3}):
+        expected = inverter.invert(vectors, batch_size=1, **options)
+        assert inverter.invert(vectors, batch_size=4, **options) == expected
+        assert inverter.invert(vectors, **options) == expected
+
+
+def test_a_generator_goes_on_from_call_to_call(inverter, encoder, sentences):
+    vectors = encoder.encode(sentences[:6])
+    generator = torch.Generator().manual_seed(5)
+    halves = [inverter.invert(part, temperature=1.0, seed=generator) for part in (vectors[:3], vectors[3:])]
+    assert halves[0] + halves[1] == inverter.invert(vectors, temperature=1.0, seed=5)
+    assert inverter.invert(vectors, temperature=1.0) != inverter.invert(vectors, temperature=1.0)
+
+
+def test_every_text_is_one_line(inverter, encoder, sentences):
+    for text in inverter.invert(encoder.encode(sentences[:50]), temperature=1.5, seed=0):
+        assert len(text.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones((2, 31)), "dimension 31.*dimension 32"),
+        (np.full((1, 32), np.nan), "row 0 holds NaN"),
+        (np.concatenate([np.ones((2, 32)), np.zeros((1, 32))]) / 32**0.5, "row 2 is all zeros"),
+        (np.ones((2, 2, 32)), "shape"),
+    ],
+)
+def test_vectors_that_no_encoder_makes_are_refused(inverter, vectors, message):
+    with pytest.raises(ValueError, match=message):
+        inverter.invert(vectors)
+
+
+def test_a_norm_that_contradicts_the_encoder_warns(inverter, encoder, sentences):
+    vectors = encoder.encode(sentences[:2])
+    with pytest.warns(UserWarning, match="check that they come from"):
+        inverter.invert(7 * vectors)
+
+
+def test_more_tokens_than_the_gpt_has_room_for_are_refused(inverter, encoder):
+    with pytest.raises(ValueError, match=r"max_tokens is 62.*room for 61"):
+        inverter.invert(encoder.encode(["Anna."]), max_tokens=62)
+
+
+def test_saved_and_loaded_is_bit_equal(inverter, batch, tmp_path):
+    inverter.training_summary = {"steps": 3, "test": {"inverter": {"bleu": 1.0}}}
+    inverter.save_pretrained(tmp_path / "saved")
+    loaded = Inverter.from_pretrained(tmp_path / "saved", device="cpu")
+    assert torch.equal(inverter(*batch), loaded(*batch))
+    assert torch.equal(inverter._text_states(*batch[:2]), loaded._text_states(*batch[:2]))
+    assert loaded.fingerprint == inverter.fingerprint
+    assert loaded.training_summary == inverter.training_summary
+    assert loaded.max_tokens == inverter.max_tokens
+    assert "bleu" in (tmp_path / "saved" / "README.md").read_text()
+
+
+def test_a_saved_inverter_holds_open_formats_only(inverter, tmp_path):
+    inverter.save_pretrained(tmp_path / "saved")
+    kinds = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    assert kinds <= {".json", ".safetensors", ".md"}
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    alone = AutoModelForCausalLM.from_pretrained(tmp_path / "saved" / "decoder")
+    assert alone.num_parameters() == inverter.decoder.num_parameters()
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "saved" / "decoder")) == len(inverter.tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["zero_pad", "linear", "mlp"])
+def test_every_projection_saves_and_loads(gpt2, encoder, kind, tmp_path):
+    decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 30)
+    config = ProjectionConfig(kind, 1)
+    made = Inverter.build(config, decoder, tokenizer, Fingerprint.of(encoder), 12).eval()
+    made.save_pretrained(tmp_path / "saved")
+    vectors = encoder.encode(["Anna finds the morning train."])
+    assert Inverter.from_pretrained(tmp_path / "saved").invert(vectors) == made.invert(vectors)
+
+
+def test_bf16_weights_load(inverter, encoder, tmp_path):
+    inverter.save_pretrained(tmp_path / "saved")
+    loaded = Inverter.from_pretrained(tmp_path / "saved", precision="bf16")
+    assert loaded.decoder.dtype == torch.bfloat16
+    assert len(loaded.invert(encoder.encode(["Anna."]))) == 1
+    with pytest.raises(ValueError, match="precision is 'fp8'"):
+        Inverter.from_pretrained(tmp_path / "saved", precision="fp8")
+
+
+def edited(folder, **changes):
+    path = folder / "inverter.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+BREAKS = {
+    "newer format": (lambda f: edited(f, format_version=99), "format version 99.*upgrade"),
+    "no description": (lambda f: (f / "inverter.json").unlink(), "is no inverter"),
+    "broken description": (lambda f: (f / "inverter.json").write_text("{"), "inverter.json is broken"),
+    "description of a list": (lambda f: (f / "inverter.json").write_text("[]"), "inverter.json is broken"),
+    "missing key": (lambda f: (f / "inverter.json").write_text('{"format_version": 1}'), "lacks fingerprint"),
+    "wrong projection": (lambda f: edited(f, projection={"kind": "linear", "prefix_length": 3}), "projection.safetens"),
+    "no projection": (lambda f: (f / "projection.safetensors").unlink(), "projection.safetensors is broken"),
+    "cut projection": (lambda f: cut(f / "projection.safetensors"), "projection.safetensors is broken"),
+    "cut decoder": (lambda f: cut(f / "decoder" / "model.safetensors"), "decoder.*cannot be loaded"),
+    "no decoder": (lambda f: shutil.rmtree(f / "decoder"), "decoder.*cannot be loaded"),
+}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_broken_folder_is_one_clear_error(inverter, tmp_path, kind):
+    damage, message = BREAKS[kind]
+    inverter.save_pretrained(tmp_path / "saved")
+    damage(tmp_path / "saved")
+    with pytest.raises(ValueError, match=message):
+        Inverter.from_pretrained(tmp_path / "saved")
+
+
+def test_push_to_hub_uploads_what_save_pretrained_writes(inverter, monkeypatch, tmp_path):
+    calls = []
+
+    class Hub:
+        def __init__(self, token):
+            calls.append(("token", token))
+
+        def create_repo(self, name, **options):
+            calls.append(("create", name, options))
+
+        def upload_folder(self, repo_id, folder_path):
+            shutil.copytree(folder_path, tmp_path / "uploaded")
+            return f"commit of {repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert inverter.push_to_hub("me/mine", private=True, token="t") == "commit of me/mine"
+    assert calls == [("token", "t"), ("create", "me/mine", {"private": True, "exist_ok": True})]
+    assert Inverter.from_pretrained(tmp_path / "uploaded").fingerprint == inverter.fingerprint
+
+
+def test_a_decoder_that_rescales_its_logits_is_refused(inverter):
+    inverter.decoder.config.final_logit_softcapping = 30.0
+    with pytest.raises(ValueError, match="final_logit_softcapping"):
+        Inverter(inverter.projection, inverter.decoder, inverter.tokenizer, inverter.fingerprint, 12)

@@ -1,0 +1,69 @@
+"""A run from its configuration to its report, and what it refuses to go on with."""
+
+from dataclasses import replace
+
+import pytest
+
+from vec2text import Inverter, runs
+from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
+
+
+@pytest.fixture
+def config(labse, text_file, tmp_path):
+    return RunConfig(
+        name="a",
+        encoder=EncoderConfig(str(labse)),
+        data=DataConfig([str(text_file)], validation=0.1, test=0.1, cache=str(tmp_path / "cache")),
+        decoder=DecoderConfig("scratch", hidden_size=32, layers=2, heads=2, vocabulary_size=300, dropout=0.0),
+        projection=ProjectionConfig("linear", 2),
+        training=TrainingConfig(steps=4, batch_tokens=400, precision="fp32", evaluate_sentences=8, test_sentences=20),
+        runs=str(tmp_path / "runs"),
+    )
+
+
+def test_a_run_ends_with_a_judged_inverter_and_is_reused(config, tmp_path):
+    report = runs.train(config)
+    inverter = Inverter.from_pretrained(tmp_path / "runs" / "a" / "inverter")
+    assert inverter.training_summary["test"] == report
+    assert report["sentences"] == 20
+    assert report["inverter"]["bleu"] < report["nearest training sentence"]["bleu"]  # four steps teach nothing
+    table = runs.describe(report)
+    for word in ("exact match", "BLEU", "nearest training sentence", "zero vector", "prefix length 2", "greedy"):
+        assert word in table
+    assert runs.train(config) == report
+
+
+def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):
+    data = replace(config.data, max_tokens=40)
+    report = runs.train(replace(config, data=data, decoder=DecoderConfig(str(gpt2), "projection_only")))
+    assert set(report["inverter"]) == {"exact_match", "bleu", "token_f1", "similarity"}
+
+
+def test_sentences_that_changed_under_a_run_are_refused(config, text_file, tmp_path):
+    runs.train(config)
+    (tmp_path / "runs" / "a" / "results.json").unlink()
+    more = tmp_path / "more.txt"
+    more.write_text(text_file.read_text())
+    text_file_config = replace(config, name="b", data=replace(config.data, paths=[str(more)]))
+    runs.train(text_file_config)
+    (tmp_path / "runs" / "b" / "results.json").unlink()
+    more.write_text(text_file.read_text() + "One more sentence that was not there.\n")
+    with pytest.raises(ValueError, match=r"the sentences have changed since .*b was started"):
+        runs.train(text_file_config)
+
+
+def test_another_configuration_or_a_foreign_folder_is_refused(config, tmp_path):
+    runs.train(config)
+    with pytest.raises(ValueError, match=r"another configuration \(training\.steps: 4 -> 5\).*another name"):
+        runs.train(replace(config, training=replace(config.training, steps=5)))
+    (tmp_path / "runs" / "mine").mkdir()
+    (tmp_path / "runs" / "mine" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="holds no run"):
+        runs.train(replace(config, name="mine"))
+
+
+def test_a_corpus_that_is_too_small_for_the_splits_is_refused(config, tmp_path):
+    (tmp_path / "few.txt").write_text("Only one sentence.\n")
+    few = replace(config, data=replace(config.data, paths=[str(tmp_path / "few.txt")]))
+    with pytest.raises(ValueError, match=r"1 usable sentences.*too few"):
+        runs.train(few)
