@@ -11,7 +11,7 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "metrics", "storage", "vectors", "decoding", "runlog"},
+    {"config", "metrics", "loss", "storage", "vectors", "decoding", "runlog"},
     {"encoders", "projection", "decoders", "checkpoint"},
     {"inverter", "corpus"},
     {"evaluation", "batches"},

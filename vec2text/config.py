@@ -144,10 +144,10 @@ class ProjectionConfig:
 
     kind: str = "mlp"
     """`zero_pad` (no parameters), `linear` or `mlp` (one hidden layer)."""
-    prefix_length: int = 8
+    prefix_length: int = 4
     """Prefix tokens P that a vector becomes."""
     hidden_size: int | None = None
-    """Width of the mlp's hidden layer; null: four times the vector's dimension."""
+    """Width of the mlp's hidden layer; null: the vector's dimension."""
 
     def __post_init__(self) -> None:
         _one_of("projection.kind", self.kind, ("zero_pad", "linear", "mlp"))
@@ -172,11 +172,11 @@ class TrainingConfig:
     """Budget in passes over the training sentences."""
     minutes: float | None = None
     """Budget in minutes of wall clock, evaluation included; the schedule is complete at its end."""
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     """Positions (prefix, text and padding) a batch, per process."""
     accumulation: int = 1
     """Batches whose gradients make one step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     """Peak learning rate of the GPT."""
     projection_learning_rate: float = 1e-3
     """Peak learning rate of the projection."""

@@ -26,13 +26,13 @@ from vec2text.config import ProjectionConfig
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.encoders import Fingerprint
+from vec2text.loss import chunked_cross_entropy
 from vec2text.projection import Projection
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
 
 FORMAT_VERSION = 1
 _UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-_LOSS_CHUNK = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024, chunking_method=None, acc_policy="compact")
 
 
 class Inverter(nn.Module):
@@ -101,15 +101,8 @@ class Inverter(nn.Module):
         targets = targets.masked_fill(places == lengths.unsqueeze(1), self.end_id)
         hidden = self._text_states(vectors, ids)[counted]  # (counted tokens, H)
         head = self.decoder.get_output_embeddings()
-        weight, bias = head.weight.to(hidden.dtype), head.bias
         # Padding is on the right and attention is causal: no counted token can see it, so no mask is needed.
-        return F.linear_cross_entropy(
-            hidden,
-            weight,
-            targets[counted],
-            linear_bias=None if bias is None else bias.to(hidden.dtype),
-            options=_LOSS_CHUNK if hidden.requires_grad else None,
-        )
+        return chunked_cross_entropy(hidden, head.weight, head.bias, targets[counted])
 
     def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The GPT's last hidden states at the places that predict text tokens and the end: (B, T + 1, H)."""

@@ -48,7 +48,7 @@ class Projection(nn.Module):
         if config.kind == "linear":
             self.layers: nn.Module = nn.Linear(dimension, outputs)
         else:
-            width = config.hidden_size or 4 * dimension
+            width = config.hidden_size or dimension
             self.layers = nn.Sequential(nn.Linear(dimension, width), nn.GELU(), nn.Linear(width, outputs))
         self.norm = nn.LayerNorm(hidden_size)
         nn.init.constant_(self.norm.weight, token_rms)
