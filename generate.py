@@ -9,12 +9,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from vec2text.inverter import Inverter
 
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
@@ -78,37 +76,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def newest_inverter() -> Path:
-    """The inverter under runs/ that was saved last."""
-    found = sorted(Path("runs").glob("*/inverter/inverter.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ValueError(
-            "there is no inverter under runs/: give --model, or train one (`make demo`, `python train.py`)"
-        )
-    return found[-1].parent
-
-
 def read_texts(options: argparse.Namespace) -> list[str]:
     """The texts of --text or --text-file."""
     texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8").rstrip("\n").split("\n")
     for row, text in enumerate(texts):
         if not text.strip():
             raise ValueError(f"text {row} is empty; expected a sentence")
-    if not texts:
-        raise ValueError(f"{options.text_file}: the file is empty; expected a sentence a line")
     return texts
-
-
-def embed(texts: list[str], options: argparse.Namespace, inverter: Inverter) -> np.ndarray:
-    """Vectors of texts, by an encoder that is of the inverter's space."""
-    from dataclasses import replace
-
-    from vec2text.encoders import Fingerprint, load_encoder
-
-    config = inverter.fingerprint.encoder
-    encoder = load_encoder(replace(config, name=options.encoder or config.name), options.device)
-    inverter.fingerprint.check_encoder(Fingerprint.of(encoder))
-    return encoder.encode(texts)
 
 
 def run(options: argparse.Namespace, output: TextIO) -> None:
@@ -116,6 +90,7 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
     texts = None if options.vector else read_texts(options)
@@ -124,28 +99,28 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
         total = sum(len(piece) for piece in read_vectors(options.vector))
     import torch
 
+    from vec2text.decoders import quiet
     from vec2text.inverter import Inverter
 
+    quiet()
     model = options.model or newest_inverter()
     inverter = Inverter.from_pretrained(model, device=options.device, precision=options.precision)
     print(f"inverter: {model} ({inverter.fingerprint.encoder.name})", file=sys.stderr)
     generator = torch.Generator()
     generator.seed() if options.seed is None else generator.manual_seed(options.seed)
-    chosen: dict[str, Any] = {
-        name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")
-    }
+    chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
     chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
-    pieces: Iterator[np.ndarray] = iter([embed(texts, options, inverter)]) if texts else read_vectors(options.vector)
-    index = 0
+    pieces: Iterator[np.ndarray] = iter([]) if texts else read_vectors(options.vector)
+    if texts:
+        pieces = iter([inverter.fingerprint.open_encoder(options.encoder, options.device).encode(texts)])
+    done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
-            for text in inverter.invert(batch, **chosen):
-                row = (
-                    text if options.format == "text" else json.dumps({"index": index, "text": text}, ensure_ascii=False)
-                )
-                output.write(row + "\n")
-                index += 1
+            for index, text in enumerate(inverter.invert(batch, **chosen), done):
+                row = {"index": index, "text": text}
+                output.write((text if options.format == "text" else json.dumps(row, ensure_ascii=False)) + "\n")
+            done += len(batch)
             output.flush()
             progress.advance(task, len(batch))
 
@@ -159,6 +134,8 @@ def main() -> int:
         if partial is None:
             run(options, sys.stdout)
             return 0
+        if Path(options.output).is_dir():
+            raise ValueError(f"--output {options.output} is a folder; expected a file to write")
         with partial.open("w", encoding="utf-8") as output:
             run(options, output)
         partial.replace(options.output)
@@ -168,7 +145,7 @@ def main() -> int:
         complain(f"stopped; the rows so far are in {partial}" if partial else "stopped")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        if partial and not Path(options.output).is_dir():
+        if partial:
             partial.unlink(missing_ok=True)
         return complain(error)
     return 0

@@ -31,32 +31,26 @@ def main(composed: DictConfig) -> None:
     """Train what Hydra composed, and print the final report."""
     try:
         config: Any = OmegaConf.to_object(composed)
-        from vec2text import runs, training  # torch and its kind: after the configuration has been found sound
+        from vec2text import decoders, runs  # torch and its kind, after the configuration has been found sound
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("vec2text").setLevel(logging.INFO)
-        runs.quiet()
-        print(runs.describe(runs.train(config)))
-        folder = f"{config.runs}/{config.name}/inverter"
-        print(f"\nsaved in {folder}; to use it:")
-        print(f'  python generate.py --model {folder} --text "A sentence of yours."')
-    except (OmegaConfBaseException, ValueError, OSError) as error:
-        sys.exit(_say(error, 2))
-    except training.DivergedError as error:
-        sys.exit(_say(error, 1))
-    except training.TrainingStopped as stop:
-        sys.exit(_say(stop, 128 + stop.signal_number))
+        decoders.quiet()
+        print(runs.describe(runs.train(config), config))
     except KeyboardInterrupt:
         sys.exit(_say("stopped; what is encoded is kept. Run the same command again to go on", 130))
+    except Exception as error:
+        code = 2 if isinstance(error, OmegaConfBaseException | ValueError | OSError) else getattr(error, "exit_code", 0)
+        if not code:
+            raise
+        sys.exit(_say(error, code))
 
 
 def _say(error: BaseException | str, code: int) -> int:
     """An error on one line of stderr, with its cause where Hydra hides that; returns the exit code."""
     causes = [error, error.__cause__ if isinstance(error, HydraException) else None]
-    lines = [
-        " ".join(str(cause).split("See https")[0].split("Config search path")[0].split()) for cause in causes if cause
-    ]
-    print("train.py: " + ": ".join(lines), file=sys.stderr)
+    texts = (str(cause).split("See https")[0].split("Config search path")[0] for cause in causes if cause)
+    print("train.py: " + ": ".join(" ".join(text.split()) for text in texts), file=sys.stderr)
     return code
 
 

@@ -352,7 +352,7 @@ BAD_INPUT = {
     "encoder without text": (lambda p: [*VECTOR, "--encoder", "x"], "--encoder has no effect"),
     "batch size": (lambda p: [*VECTOR, "--batch-size", 0], "--batch-size is 0"),
     "bad output": (lambda p: [*VECTOR, "--output", p / "no" / "folder" / "out"], "folder"),
-    "output is a folder": (lambda p: [*VECTOR, "--output", p], "irectory"),
+    "output is a folder": (lambda p: [*VECTOR, "--output", p], "is a folder; expected a file"),
     "bad device": (lambda p: [*VECTOR, "--device", "abacus"], "abacus"),
     "empty text": (lambda p: ["--text", "  "], "text 0 is empty"),
     "missing text file": (lambda p: ["--text-file", p / "no.txt"], "no.txt"),

@@ -217,14 +217,14 @@ def test_an_absent_column_is_refused_with_those_that_are_there(tmp_path, sentenc
     WRITERS[name](tmp_path / name, sentences[:40], "phrase")
     message = refusal(tmp_path, [tmp_path / name])
     assert str(tmp_path / name) in message
-    assert "no text in column 'text'" in message
+    assert "there is no column 'text', only" in message
     assert "id, phrase" in message
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_a_column_of_numbers_is_no_text(tmp_path, name):
     WRITERS[name](tmp_path / name, [1, 2, 3], "text")
-    assert "row 1 has no text in column 'text'" in refusal(tmp_path, [tmp_path / name])
+    assert "row 1 holds 1 in column 'text'; expected text" in refusal(tmp_path, [tmp_path / name])
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])

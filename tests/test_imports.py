@@ -12,7 +12,7 @@ import vec2text
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
     {"config", "metrics", "loss", "storage", "vectors", "decoding", "runlog"},
-    {"encoders", "projection", "decoders", "checkpoint"},
+    {"encoders", "optimizer", "projection", "decoders", "checkpoint"},
     {"inverter", "corpus"},
     {"evaluation", "batches"},
     {"training"},

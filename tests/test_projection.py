@@ -86,8 +86,8 @@ def test_a_prefix_does_not_depend_on_the_rest_of_the_batch_and_tells_vectors_apa
     assert len(torch.unique(together.detach().flatten(1), dim=0)) == 4
 
 
-def test_the_width_of_the_hidden_layer_is_four_times_the_vector_or_what_was_asked_for():
-    assert make("mlp").layers[0].out_features == 24
+def test_the_width_of_the_hidden_layer_is_that_of_the_vector_or_what_was_asked_for():
+    assert make("mlp").layers[0].out_features == 6
     config = ProjectionConfig("mlp", 3, hidden_size=10)
     assert Projection(config, 6, 16, vector_norm=1.0, token_rms=1.0).layers[0].out_features == 10
 
@@ -102,7 +102,7 @@ def test_the_scale_is_saved_with_the_weights(kind):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "zero_pad"}, r"zero_pad.*prefix_length is 8"),
+        ({"kind": "zero_pad"}, r"zero_pad.*prefix_length is 4"),
         ({"kind": "zero_pad", "prefix_length": 1, "hidden_size": 5}, r"hidden_size.*zero_pad"),
         ({"kind": "linear", "hidden_size": 5}, r"hidden_size.*linear"),
         ({"kind": "convolution"}, r"kind is 'convolution'.*zero_pad, linear, mlp"),

@@ -27,7 +27,7 @@ def test_a_run_ends_with_a_judged_inverter_and_is_reused(config, tmp_path):
     assert inverter.training_summary["test"] == report
     assert report["sentences"] == 20
     assert report["inverter"]["bleu"] < report["nearest training sentence"]["bleu"]  # four steps teach nothing
-    table = runs.describe(report)
+    table = runs.describe(report, config)
     for word in ("exact match", "BLEU", "nearest training sentence", "zero vector", "prefix length 2", "greedy"):
         assert word in table
     assert runs.train(config) == report

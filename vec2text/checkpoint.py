@@ -56,9 +56,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             prefix = f"optimizer.{names[parameter]}."
             saved = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             if saved:
-                optimizer.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in saved.items()
-                }
+                optimizer.state[parameter] = {key: tensor.to(parameter.device) for key, tensor in saved.items()}
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from vec2text.config import DecoderConfig
 
@@ -53,6 +54,11 @@ def load_decoder(
         tokenizer.add_special_tokens({"eos_token": END})
         decoder.resize_token_embeddings(max(len(tokenizer), decoder.get_input_embeddings().num_embeddings))
     return decoder, tokenizer
+
+
+def quiet() -> None:
+    """Keep transformers' own progress bars, one for each model that is opened, out of the terminal."""
+    disable_progress_bar()
 
 
 def open_decoder(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -91,7 +97,7 @@ def _scratch(
     settings = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=positions,
-        activation_function="gelu_pytorch_tanh",  # GPT-2's gelu_new, in one fused kernel
+        activation_function="gelu",  # exact, and on a CPU several times faster than GPT-2's approximation of it
         # GPT-2's 0.02 is meant for widths of 768 and more; narrow ones learn faster from larger weights.
         initializer_range=(config.hidden_size or 1) ** -0.5,
         bos_token_id=tokenizer.eos_token_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -162,6 +162,16 @@ class Fingerprint:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as inverter.json and the vector cache keep them."""
         return asdict(self)
+
+    def open_encoder(self, name: str | None = None, device: str | None = None) -> SentenceTransformerEncoder:
+        """The encoder of this space, or the one called `name` if it is of this space.
+
+        Raises:
+            ValueError: it cannot be loaded, or makes other vectors.
+        """
+        encoder = load_encoder(replace(self.encoder, name=name or self.encoder.name), device)
+        self.check_encoder(Fingerprint.of(encoder))
+        return encoder
 
     def check_encoder(self, other: Fingerprint) -> None:
         """Refuse an encoder whose vectors are not of this space.

@@ -37,7 +37,8 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
         ValueError: the run's folder belongs to another configuration, or the data or a model cannot be read.
     """
-    folder = _open_run(config)
+    with PartialState().main_process_first():
+        folder = _open_run(config)
     results = folder / "results.json"
     if results.exists():
         _log.info("%s is complete; another name=... starts a new run", folder)
@@ -70,15 +71,8 @@ def train(config: RunConfig) -> dict[str, Any]:
     return _judge(folder, data, config.training.test_sentences)
 
 
-def quiet() -> None:
-    """Keep transformers' own progress bars, one for each model that is opened, out of the terminal."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-
-
-def describe(report: dict[str, Any]) -> str:
-    """The final report as a table of text."""
+def describe(report: dict[str, Any], config: RunConfig) -> str:
+    """The final report as a table of text, and how to use what was trained."""
     lines = [
         f"{report['sentences']:,} test sentences of {report['mean words']} words on average; prefix length "
         f"{report['prefix length']}; {report['decoding']}",
@@ -90,6 +84,9 @@ def describe(report: dict[str, Any]) -> str:
                 f"{name:26}{scores['exact_match']:>12.1%}{scores['bleu']:>8.1f}{scores['token_f1']:>10.3f}"
                 f"{scores['similarity']:>12.3f}"
             )
+    saved = f"{config.runs}/{config.name}/inverter"
+    lines += ["", f"saved in {saved}; to use it:"]
+    lines += [f'  python generate.py --model {saved} --text "A sentence of yours."']
     return "\n".join(lines)
 
 

@@ -73,3 +73,15 @@ def find_folder(name: str | Path) -> Path:
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"there is no folder {name}, and no hub repository of that name: {reason}") from error
+
+
+def newest_inverter(runs: Path = Path("runs")) -> Path:
+    """The inverter that was saved last by any run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted(runs.glob("*/inverter/inverter.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ValueError(f"no inverter under {runs}/: give --model, or train one (`make demo`, `python train.py`)")
+    return found[-1].parent

@@ -26,6 +26,7 @@ from vec2text.checkpoint import load_checkpoint, save_checkpoint
 from vec2text.config import DEFAULT_MINUTES, TrainingConfig
 from vec2text.evaluation import Evaluation, evaluate
 from vec2text.inverter import Inverter
+from vec2text.optimizer import bf16, make_optimizer, schedule
 from vec2text.runlog import RunLog
 
 
@@ -34,11 +35,13 @@ class TrainingStopped(Exception):  # noqa: N818 - not an error
 
     def __init__(self, signal_number: int, step: int) -> None:
         super().__init__(f"stopped at step {step:,}; saved. Run the same command again to go on")
-        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 class DivergedError(Exception):
     """The loss is no number; the last good checkpoint is kept."""
+
+    exit_code = 1
 
 
 @dataclass
@@ -81,12 +84,12 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
         ValueError: the checkpoint is broken, or batch_tokens is too small.
     """
     AcceleratorState._reset_state()  # of an earlier fit in this process, perhaps of another precision
-    accelerator = Accelerator(mixed_precision="bf16" if _bf16(config.precision) else "no")
+    accelerator = Accelerator(mixed_precision="bf16" if bf16(config.precision) else "no")
     set_seed(config.seed + accelerator.process_index)
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     inverter.decoder.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
     inverter.decoder.requires_grad_(not freeze_decoder)
-    optimizer = _optimizer(inverter, config)
+    optimizer = make_optimizer(inverter, config)
     inverter.to(accelerator.device)
     checkpoint = folder / "checkpoint"
     progress = Progress()
@@ -102,6 +105,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
             run.train(received)
     finally:
         log.close()
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         accelerator.end_training()
 
 
@@ -148,10 +152,11 @@ class _Run:
             if progress.step % config.sample_every == 0:
                 self._sample()
             progress.seconds = spent + time.monotonic() - started
-            if progress.step % config.checkpoint_every == 0 or received:
+            stopped = self._stopped(received)
+            if progress.step % config.checkpoint_every == 0 or stopped:
                 self._checkpoint()
-            if received:
-                raise TrainingStopped(received[0], progress.step)
+            if stopped:
+                raise TrainingStopped(stopped, progress.step)
         if progress.step % config.evaluate_every:
             self._evaluate()
         if progress.step % config.sample_every:
@@ -162,7 +167,7 @@ class _Run:
         """One optimiser step over `accumulation` batches; returns the mean loss."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(share, config.warmup)
+            group["lr"] = group["peak"] * schedule(share, config.warmup)
         losses = []
         for _ in range(config.accumulation):
             members, ends_epoch = next(batches)
@@ -199,6 +204,13 @@ class _Run:
         minutes = DEFAULT_MINUTES if self.config.minutes is None else self.config.minutes
         share = torch.tensor(self.progress.seconds / 60 / minutes, device=self.accelerator.device)
         return min(1.0, float(self.accelerator.reduce(share, "mean")))  # all processes stop at the same step
+
+    def _stopped(self, received: list[int]) -> int:
+        """The signal that any process has received, or 0: all of them stop at the same step."""
+        number = received[0] if received else 0
+        if self.accelerator.num_processes == 1:
+            return number
+        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         """This process's batches of an epoch."""
@@ -287,37 +299,6 @@ class _Run:
             "training": asdict(self.config),
             "validation": found.scores.rounded(),
         }
-
-
-def _optimizer(inverter: Inverter, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW with a learning rate each for projection and GPT; vectors and gains are not decayed."""
-    groups = []
-    rates = {"projection": config.projection_learning_rate, "decoder": config.learning_rate}
-    for name, rate in rates.items():
-        parameters = [p for p in getattr(inverter, name).parameters() if p.requires_grad]
-        for decays in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == decays]
-            if chosen:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "name": name, "peak": rate, "lr": rate, "weight_decay": decay})
-    if not groups:
-        raise ValueError("nothing to train: projection=zero_pad has no parameters and decoder.train=projection_only")
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-
-
-def _schedule(share: float, warmup: float) -> float:
-    """Factor of the learning rate: up to 1 in `warmup` of the budget, then linearly to 0."""
-    return min((share + 1e-4) / warmup if warmup else 1.0, (1 - share) / (1 - warmup))
-
-
-def _bf16(precision: str) -> bool:
-    """Whether to multiply in bf16."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.backends.cpu.get_cpu_capability()
-    return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
 
 
 def _hardware(accelerator: Accelerator) -> str:

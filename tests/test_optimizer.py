@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from vec2text.config import TrainingConfig
+from vec2text.optimizer import bf16, make_optimizer, schedule
+
+
+def test_the_schedule_rises_then_falls_to_zero():
+    shares = np.linspace(0, 1, 101)
+    rates = np.array([schedule(share, 0.1) for share in shares])
+    assert rates.argmax() == 10
+    assert rates.max() == pytest.approx(1, abs=1e-2)
+    assert rates[-1] == 0
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+    assert schedule(0.0, 0.0) == 1
+
+
+def test_projection_and_gpt_have_their_own_learning_rates(inverter):
+    config = TrainingConfig(learning_rate=1e-3, projection_learning_rate=5e-3, weight_decay=0.1)
+    groups = make_optimizer(inverter, config).param_groups
+    found = {id(p): (group["peak"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert found[id(inverter.projection.layers[0].weight)] == (5e-3, 0.1)
+    assert found[id(inverter.projection.norm.weight)] == (5e-3, 0.0)
+    assert found[id(inverter.decoder.get_input_embeddings().weight)] == (1e-3, 0.1)
+    assert len(found) == len(list(inverter.parameters()))
+
+
+def test_precision_is_what_was_asked_for():
+    assert bf16("bf16")
+    assert not bf16("fp32")
+    assert bf16("auto") in (True, False)
