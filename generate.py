@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -69,7 +70,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     output.add_argument("--format", choices=("text", "jsonl"), default="text", help="jsonl: {index, text} rows")
     output.add_argument("--output", metavar="PATH", help="file to write (default: standard output)")
     options = parser.parse_args(arguments)
-    if options.encoder and options.vector:
+    if options.encoder and options.vector is not None:
         parser.error("--encoder has no effect with --vector: it is for --text and --text-file")
     if options.batch_size < 1:
         parser.error(f"--batch-size is {options.batch_size}; expected at least 1")
@@ -78,7 +79,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def read_texts(options: argparse.Namespace) -> list[str]:
     """The texts of --text or --text-file."""
-    texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8").rstrip("\n").split("\n")
+    texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     for row, text in enumerate(texts):
         if not text.strip():
             raise ValueError(f"text {row} is empty; expected a sentence")
@@ -93,9 +94,9 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
-    texts = None if options.vector else read_texts(options)
+    texts = read_texts(options) if options.vector is None else None
     total = len(texts) if texts else None
-    if options.vector and options.vector != "-":  # every row is checked before the first is written
+    if options.vector not in (None, "-"):  # every row is checked before the first is written
         total = sum(len(piece) for piece in read_vectors(options.vector))
     import torch
 
@@ -112,7 +113,13 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
     pieces: Iterator[np.ndarray] = iter([]) if texts else read_vectors(options.vector)
     if texts:
-        pieces = iter([inverter.fingerprint.open_encoder(options.encoder, options.device).encode(texts)])
+        encoder = inverter.fingerprint.open_encoder(options.encoder, options.device)
+        for place, text in enumerate(texts):
+            if not encoder.fits(text):
+                warnings.warn(
+                    f"text {place} is longer than the encoder reads: its vector is of its beginning", stacklevel=1
+                )
+        pieces = (encoder.encode(texts[start : start + 2048]) for start in range(0, len(texts), 2048))
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("inverting", total=total)
@@ -128,17 +135,24 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
 def main() -> int:
     """Parse, open the output, run; a file appears under its name only when it is whole."""
     options = parse()
-    warnings.showwarning = lambda message, *rest: print(f"generate.py: warning: {message}", file=sys.stderr)
-    partial = Path(f"{options.output}.partial") if options.output else None
+    said: set[type] = set()
+
+    def warn(message: Warning | str, kind: type[Warning], *rest: object, **more: object) -> None:
+        if kind not in said:  # once for a million rows
+            print(f"generate.py: warning: {message}", file=sys.stderr)
+        said.add(kind)
+
+    warnings.showwarning = warn  # type: ignore[assignment]
+    target = None if options.output is None else Path(options.output)
+    partial = None if target is None or (target.exists() and not target.is_file()) else Path(f"{target}.partial")
     try:
-        if partial is None:
+        if target is None:
             run(options, sys.stdout)
             return 0
-        if Path(options.output).is_dir():
-            raise ValueError(f"--output {options.output} is a folder; expected a file to write")
-        with partial.open("w", encoding="utf-8") as output:
+        with (partial or target).open("w", encoding="utf-8") as output:  # a pipe or a device is written as it is
             run(options, output)
-        partial.replace(options.output)
+        if partial:
+            partial.replace(target.resolve())
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -147,6 +161,8 @@ def main() -> int:
     except (ValueError, OSError, RuntimeError) as error:
         if partial:
             partial.unlink(missing_ok=True)
+        elif getattr(error, "errno", 0) == errno.ENOSPC:  # what waits for standard output cannot be written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return complain(error)
     return 0
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -29,6 +30,7 @@ ConfigStore.instance().store("schema", node=writable(OmegaConf.structured(RunCon
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(composed: DictConfig) -> None:
     """Train what Hydra composed, and print the final report."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, also while vectors are computed
     try:
         config: Any = OmegaConf.to_object(composed)
         from vec2text import decoders, runs  # torch and its kind, after the configuration has been found sound
@@ -36,9 +38,10 @@ def main(composed: DictConfig) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("vec2text").setLevel(logging.INFO)
         decoders.quiet()
-        print(runs.describe(runs.train(config), config))
+        if report := runs.train(config):
+            print(runs.describe(report, config))
     except KeyboardInterrupt:
-        sys.exit(_say("stopped; what is encoded is kept. Run the same command again to go on", 130))
+        sys.exit(_say("stopped; what is done is kept. Run the same command again to go on", 130))
     except Exception as error:
         code = 2 if isinstance(error, OmegaConfBaseException | ValueError | OSError) else getattr(error, "exit_code", 0)
         if not code:

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 import vec2text.batches
 from vec2text.batches import Data, Examples
 from vec2text.config import DataConfig
-from vec2text.corpus import build_corpus, encode_corpus
+from vec2text.corpus import SPLITS, build_corpus, encode_corpus
 from vec2text.encoders import Fingerprint
 
 
@@ -25,10 +25,8 @@ def data(tmp_path_factory, text_file, encoder, tokenizer):
     cache = tmp_path_factory.mktemp("cache")
     corpus = build_corpus(DataConfig([str(text_file)], validation=0.2, test=0.2, cache=str(cache)))
     vectors = encode_corpus(corpus, encoder, cache, Fingerprint.of(encoder))
-    train, validation = (
-        Examples(corpus, corpus.rows(split), vectors, tokenizer, 64) for split in ("train", "validation")
-    )
-    return Data(corpus, vectors, train, validation, encoder)
+    examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, 64) for split in SPLITS]
+    return Data(corpus, vectors, *examples, encoder)
 
 
 def tokens(tokenizer, text):

@@ -49,7 +49,7 @@ def workplace(tmp_path_factory, training):
 
 def test_training_writes_what_it_says(workplace):
     run = workplace / "runs" / "whole"
-    assert {path.name for path in run.iterdir()} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         "config.json", "corpus.json", "checkpoint", "inverter", "tensorboard", "metrics.jsonl", "samples.jsonl",
         "results.json", "heldout.npy", "heldout.txt",
     }  # fmt: skip
@@ -352,8 +352,11 @@ BAD_INPUT = {
     "encoder without text": (lambda p: [*VECTOR, "--encoder", "x"], "--encoder has no effect"),
     "batch size": (lambda p: [*VECTOR, "--batch-size", 0], "--batch-size is 0"),
     "bad output": (lambda p: [*VECTOR, "--output", p / "no" / "folder" / "out"], "folder"),
-    "output is a folder": (lambda p: [*VECTOR, "--output", p], "is a folder; expected a file"),
+    "output is a folder": (lambda p: [*VECTOR, "--output", p], "irectory"),
     "bad device": (lambda p: [*VECTOR, "--device", "abacus"], "abacus"),
+    "no such device": (lambda p: [*VECTOR, "--device", "cuda:7"], "cuda:7"),
+    "empty vector": (lambda p: ["--vector", ""], "unknown kind"),
+    "broken description": (lambda p: ["--model", damaged(p, "probes"), *VECTOR], "inverter.json is broken"),
     "empty text": (lambda p: ["--text", "  "], "text 0 is empty"),
     "missing text file": (lambda p: ["--text-file", p / "no.txt"], "no.txt"),
 }
@@ -391,7 +394,8 @@ def damaged(place, how):
         cut(folder / "decoder" / "model.safetensors")
     else:
         description = json.loads((folder / "inverter.json").read_text())
-        written(folder / "inverter.json", json.dumps({**description, "format_version": 99}))
+        change = {"format_version": 99} if how == "version" else {"fingerprint": {"dimension": 3}}
+        written(folder / "inverter.json", json.dumps({**description, **change}))
     return folder
 
 
@@ -451,6 +455,21 @@ def test_a_reader_that_has_seen_enough_is_no_error(workplace):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_behind_standard_output_is_one_line_and_exit_code_2(workplace):
+    line = [sys.executable, str(ROOT / "generate.py"), *WHOLE, *VECTOR]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(line, cwd=workplace, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_is_a_device_stays_one(call, expected):
+    code, out, err = call(*WHOLE, *VECTOR, "--output", "/dev/null")
+    assert (code, out) == (0, ""), err
+    assert Path("/dev/null").is_char_device()
 
 
 def test_generate_help_teaches(call):

@@ -1,10 +1,8 @@
 """The corpus: the same clean, distinct, split sentences from every kind of source, and each encoded once."""
 
 import csv
-import gc
 import json
 import unicodedata
-import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -189,7 +187,7 @@ def test_an_empty_file_is_refused(tmp_path, name):
     assert f"{tmp_path / name} is empty" in refusal(tmp_path, [tmp_path / name])
 
 
-@pytest.mark.parametrize("name", ["a.doc", "a", "a.TXT"])
+@pytest.mark.parametrize("name", ["a.doc", "a", "a.doc"])
 def test_a_file_of_unknown_kind_is_refused_with_the_kinds_that_are_known(tmp_path, name):
     (tmp_path / name).write_text("Hello.")
     message = refusal(tmp_path, [tmp_path / name])
@@ -203,17 +201,8 @@ def test_a_fault_in_one_file_is_found_before_any_is_read(tmp_path, sentences):
     assert not list((tmp_path / "cache").glob("texts-*"))
 
 
-@pytest.fixture
-def files_left_open():
-    """What is left open of a .csv of which datasets reads only a part is closed here, and not in another test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
 @pytest.mark.parametrize("name", TABLES)
-def test_an_absent_column_is_refused_with_those_that_are_there(tmp_path, sentences, files_left_open, name):
+def test_an_absent_column_is_refused_with_those_that_are_there(tmp_path, sentences, name):
     WRITERS[name](tmp_path / name, sentences[:40], "phrase")
     message = refusal(tmp_path, [tmp_path / name])
     assert str(tmp_path / name) in message

@@ -11,8 +11,8 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "metrics", "loss", "storage", "vectors", "decoding", "runlog"},
-    {"encoders", "optimizer", "projection", "decoders", "checkpoint"},
+    {"config", "metrics", "loss", "storage", "vectors", "decoding"},
+    {"encoders", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
     {"inverter", "corpus"},
     {"evaluation", "batches"},
     {"training"},

@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vec2text.storage import find_folder, written_whole
+from vec2text.storage import find_folder, recover, write_text_whole, written_whole
 
 
 def write(folder, text):
@@ -249,3 +249,18 @@ def test_a_file_is_no_folder(hub_cache):
     Path("file").touch()
     with pytest.raises(ValueError, match="there is no folder file; expected an inverter"):
         find_folder("file")
+
+
+def test_after_a_kill_between_the_two_renames_the_former_folder_is_found_again(tmp_path):
+    (tmp_path / ".a-12345678.old").mkdir()
+    (tmp_path / ".a-12345678.old" / "weights").touch()
+    (tmp_path / ".a-87654321").mkdir()
+    recover(tmp_path / "a")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "weights"]
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path):
+    write_text_whole(tmp_path / "a.json", "first")
+    with pytest.raises(UnicodeEncodeError):
+        write_text_whole(tmp_path / "a.json", "\ud800")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "first")]

@@ -48,7 +48,9 @@ def new_inverter(gpt2, encoder):
 @pytest.fixture
 def data(corpus, vectors, encoder, new_inverter):
     tokenizer = new_inverter().tokenizer
-    examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, 24) for split in ("train", "validation")]
+    examples = [
+        Examples(corpus, corpus.rows(split), vectors, tokenizer, 24) for split in ("train", "validation", "test")
+    ]
     return Data(corpus, vectors, *examples, encoder)
 
 

@@ -55,12 +55,13 @@ class Examples:
             texts = [corpus.texts[row] for row in rows[start : start + _CHUNK]]
             found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
             lengths.append(np.fromiter((len(row) for row in found), np.int64, len(found)))
-            ids += [np.asarray(row, np.int32) for row in found if len(row) <= max_tokens]
+            short = [row for row in found if len(row) <= max_tokens]
+            ids.append(np.fromiter((token for row in short for token in row), np.int32))
         every = np.concatenate(lengths)
         kept = every <= max_tokens
         self.vectors, self.rows, self.lengths = vectors, rows[kept], every[kept]
         self.too_long = int((~kept).sum())
-        self._ids = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        self._ids = np.concatenate(ids)
         self._ends = np.cumsum(self.lengths)
         if not len(self.rows):
             raise ValueError(f"all {len(rows)} sentences of a split have more than data.max_tokens={max_tokens} tokens")
@@ -113,10 +114,11 @@ class Data:
     vectors: Vectors
     train: Examples
     validation: Examples
+    test: Examples
     encoder: Encoder = field(repr=False)
 
     def held_out(self, split: str, count: int) -> tuple[list[str], np.ndarray]:
         """`count` sentences of a split, evenly spread over the corpus, and their vectors (count, D)."""
-        rows = self.corpus.rows(split)
+        rows = getattr(self, split).rows  # those of up to max_tokens: a longer one could not come back
         rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
         return [self.corpus.texts[row] for row in rows], self.vectors[rows]

@@ -48,7 +48,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         with torch.no_grad():
             for name, value in [*model.named_parameters(), *model.named_buffers()]:
                 value.copy_(tensors[f"model.{name}"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"checkpoint {folder} is broken ({error}): delete it to start the run again") from error
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:

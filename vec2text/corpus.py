@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +28,16 @@ import numpy as np
 
 from vec2text.config import DataConfig
 from vec2text.encoders import Encoder, Fingerprint
+from vec2text.storage import write_text_whole
 
 SPLITS = ("train", "validation", "test")
-_SHARD = 8192
+_SHARD = 2048
 _log = logging.getLogger(__name__)
 
 
 def normalise(text: str) -> str:
     """NFC, with every run of white space made one space: the form in which a sentence is encoded and learned."""
+    text = text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can hold, have no bytes
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -113,7 +116,7 @@ def read_texts(config: DataConfig) -> Iterator[str]:
     if config.dataset is not None:
         sources = [(config.dataset, _dataset(config))]
     else:
-        sources = [(str(path), _READERS[path.suffix](path, column)) for path in _files(config.paths)]
+        sources = [(str(path), _READERS[path.suffix.lower()](path, column)) for path in _files(config.paths)]
     for name, values in sources:
         row = 0
         try:
@@ -181,7 +184,7 @@ def _files(patterns: Sequence[str]) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise ValueError(f"data.paths: there is no file {path}")
-        if path.suffix not in _READERS:
+        if path.suffix.lower() not in _READERS:
             raise ValueError(f"data.paths: {path} is of unknown kind {path.suffix!r}; expected {', '.join(_READERS)}")
         if path.stat().st_size == 0:
             raise ValueError(f"data.paths: {path} is empty")
@@ -200,6 +203,9 @@ def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: 
     """
     cache = Path(config.cache)
     cache.mkdir(parents=True, exist_ok=True)
+    for stale in cache.glob(".texts-*"):  # of a process that was killed; older than any that may be at work now
+        if time.time() - stale.stat().st_mtime > 3600:
+            stale.unlink(missing_ok=True)
     counts = dict.fromkeys(("read", "empty", "repeated", "too_short", "too_long"), 0)
     seen: set[int] = set()
     ends, splits, end = array("Q"), array("B"), 0
@@ -301,7 +307,7 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerpri
             path = folder / f"{hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest()}.npy"
             if not path.exists():
                 vectors = _checked(encoder.encode(texts), len(texts), fingerprint)
-                partial = path.with_suffix(".partial")
+                partial = path.with_suffix(f".{os.getpid()}.partial")
                 with partial.open("wb") as file:
                     np.save(file, vectors)
                 os.replace(partial, path)
@@ -334,5 +340,6 @@ def _space_folder(cache: Path, fingerprint: Fingerprint) -> Path:
             _log.warning("the cached vectors are of another encoder and are made anew: %s", error)
             shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(fingerprint.to_dict()))
+    if not record.exists():
+        write_text_whole(record, json.dumps(fingerprint.to_dict()))
     return folder

@@ -196,11 +196,11 @@ class Inverter(nn.Module):
         """Checked (N, D) float32 rows, on the CPU."""
         if isinstance(vectors, torch.Tensor):
             vectors = vectors.detach().float().cpu().numpy()
+        if not len(vectors):
+            return torch.zeros(0, self.fingerprint.dimension)
         array = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
         if array.ndim != 2:
             raise ValueError(f"the vectors have shape {array.shape}; expected (N, D) or (D,)")
-        if len(array) == 0:
-            return torch.zeros(0, self.fingerprint.dimension)
         check_rows(array)
         self.fingerprint.check_vectors(array)
         return torch.from_numpy(np.ascontiguousarray(array))
@@ -217,7 +217,8 @@ class Inverter(nn.Module):
             self.decoder.save_pretrained(partial / "decoder")
             self.tokenizer.save_pretrained(partial / "decoder")
             save_file(self.projection.state_dict(), partial / "projection.safetensors")
-            (partial / "inverter.json").write_text(json.dumps(self._description(), indent=2, ensure_ascii=False))
+            description = json.dumps(self._description(), indent=2, ensure_ascii=False)
+            (partial / "inverter.json").write_text(description, encoding="utf-8")
             (partial / "README.md").write_text(self._card(), encoding="utf-8")
 
     @classmethod
@@ -237,9 +238,12 @@ class Inverter(nn.Module):
         folder = find_folder(name)
         description = _read_description(folder)
         decoder, tokenizer = open_decoder(folder / "decoder")
-        fingerprint = Fingerprint.from_dict(description["fingerprint"])
-        config = ProjectionConfig(**description["projection"])
-        inverter = cls.build(config, decoder, tokenizer, fingerprint, description["max_tokens"])
+        try:
+            fingerprint = Fingerprint.from_dict(description["fingerprint"])
+            config = ProjectionConfig(**description["projection"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{folder}/inverter.json is broken: {error!r}; save the inverter again") from error
+        inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]))
         inverter.training_summary = description["training"]
         try:
             inverter.projection.load_state_dict(load_file(folder / "projection.safetensors"))
@@ -250,7 +254,10 @@ class Inverter(nn.Module):
             raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         inverter.eval()
-        return inverter.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        try:
+            return inverter.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is no such device
+            raise ValueError(f"device {str(device)!r}: {str(error).splitlines()[0]}") from error
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the inverter to the Hugging Face hub; returns the address of the commit.
@@ -304,8 +311,8 @@ class Inverter(nn.Module):
 
 def _read_description(folder: Path) -> dict[str, Any]:
     try:
-        description = json.loads((folder / "inverter.json").read_text())
-        version = description["format_version"]
+        description = json.loads((folder / "inverter.json").read_text(encoding="utf-8"))
+        version = int(description["format_version"])
     except FileNotFoundError:
         raise ValueError(f"{folder} is no inverter: it has no inverter.json") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

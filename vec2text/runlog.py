@@ -19,6 +19,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from vec2text.storage import write_text_whole
+
 _QUIET_SECONDS = 20
 
 
@@ -122,4 +124,4 @@ def _keep_until(path: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    write_text_whole(path, "".join(kept))

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from accelerate.utils import set_seed
 
 from vec2text.batches import Data, Examples
 from vec2text.config import RunConfig
-from vec2text.corpus import Corpus, build_corpus, encode_corpus
+from vec2text.corpus import SPLITS, Corpus, build_corpus, encode_corpus
 from vec2text.decoders import load_decoder
 from vec2text.encoders import Fingerprint, load_encoder
 from vec2text.evaluation import baselines, evaluate
 from vec2text.inverter import Inverter
+from vec2text.storage import recover, write_text_whole
 from vec2text.training import fit
 
 _log = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
         ValueError: the run's folder belongs to another configuration, or the data or a model cannot be read.
     """
-    with PartialState().main_process_first():
+    state = PartialState(timeout=timedelta(days=1))  # the others wait while the first one encodes
+    with state.main_process_first():
         folder = _open_run(config)
     results = folder / "results.json"
     if results.exists():
@@ -46,7 +49,7 @@ def train(config: RunConfig) -> dict[str, Any]:
         return report
     encoder = load_encoder(config.encoder)
     fingerprint = Fingerprint.of(encoder)
-    with PartialState().main_process_first():
+    with state.main_process_first():
         corpus = build_corpus(config.data, encoder.fits)
         _same_corpus(folder, corpus)
         vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
@@ -54,10 +57,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     positions = config.projection.prefix_length + config.data.max_tokens
     decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, config.data.max_tokens)
-    examples = [
-        Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens)
-        for split in ("train", "validation")
-    ]
+    examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens) for split in SPLITS]
     _log.info(
         "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, %s in the projection",
         f"{len(examples[0]):,}",
@@ -66,9 +66,9 @@ def train(config: RunConfig) -> dict[str, Any]:
         f"{decoder.num_parameters():,}",
         f"{sum(p.numel() for p in inverter.projection.parameters()):,}",
     )
-    data = Data(corpus, vectors, examples[0], examples[1], encoder)
+    data = Data(corpus, vectors, examples[0], examples[1], examples[2], encoder)
     fit(inverter, data, config.training, folder, freeze_decoder=config.decoder.train == "projection_only")
-    return _judge(folder, data, config.training.test_sentences)
+    return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}
 
 
 def describe(report: dict[str, Any], config: RunConfig) -> str:
@@ -94,8 +94,11 @@ def _open_run(config: RunConfig) -> Path:
     """The run's folder; refused when it was started with another configuration."""
     folder = Path(config.runs) / config.name
     record = folder / "config.json"
+    for name in ("checkpoint", "inverter"):
+        if folder.exists():
+            recover(folder / name)
     if record.exists():
-        changed = config.differences(json.loads(record.read_text()))
+        changed = config.differences(json.loads(record.read_text(encoding="utf-8")))
         if changed:
             raise ValueError(
                 f"{folder} was started with another configuration ({'; '.join(changed[:3])}): give another name=..., "
@@ -105,7 +108,7 @@ def _open_run(config: RunConfig) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: give another name=..., or delete that folder")
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(asdict(config), indent=2, ensure_ascii=False))
+    write_text_whole(record, json.dumps(asdict(config), indent=2, ensure_ascii=False))
     return folder
 
 
@@ -113,14 +116,14 @@ def _same_corpus(folder: Path, corpus: Corpus) -> None:
     """Refuse to go on with a run whose sentences have changed."""
     record = folder / "corpus.json"
     if record.exists():
-        before = json.loads(record.read_text())
+        before = json.loads(record.read_text(encoding="utf-8"))
         if before["digest"] != corpus.digest:
             raise ValueError(
                 f"the sentences have changed since {folder} was started ({before['counts']['train']:,} training "
                 f"sentences then, {corpus.counts['train']:,} now): give another name=..., or bring the old ones back"
             )
         return
-    record.write_text(json.dumps({"digest": corpus.digest, "counts": corpus.counts}, indent=2))
+    write_text_whole(record, json.dumps({"digest": corpus.digest, "counts": corpus.counts}, indent=2))
 
 
 def _texts(corpus: Corpus, split: str) -> Iterator[str]:
@@ -136,15 +139,15 @@ def _judge(folder: Path, data: Data, count: int) -> dict[str, Any]:
     beside = baselines(inverter, data.encoder, references, vectors, data.corpus, data.vectors)
     report = {
         "sentences": len(references),
+        "too long, left out": data.test.too_long,
         "mean words": round(float(np.mean([len(text.split()) for text in references])), 1),
         "prefix length": inverter.projection.config.prefix_length,
         "decoding": "greedy, 1 candidate, 0 rounds, 0 encoder queries",
         **{name: scores.rounded() for name, scores in {"inverter": found.scores, **beside}.items()},
     }
-    if PartialState().is_main_process:
-        inverter.training_summary = {**inverter.training_summary, "test": report}
-        inverter.save_pretrained(folder / "inverter")
-        np.save(folder / "heldout.npy", vectors)
-        (folder / "heldout.txt").write_text("".join(text + "\n" for text in references), encoding="utf-8")
-        (folder / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    inverter.training_summary = {**inverter.training_summary, "test": report}
+    inverter.save_pretrained(folder / "inverter")
+    np.save(folder / "heldout.npy", vectors)
+    write_text_whole(folder / "heldout.txt", "".join(text + "\n" for text in references))
+    write_text_whole(folder / "results.json", json.dumps(report, indent=2) + "\n")  # last: the run is complete
     return report

@@ -5,6 +5,7 @@ Knows nothing of what is in them.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -19,14 +20,15 @@ from safetensors import SafetensorError
 def written_whole(folder: str | Path) -> Iterator[Path]:
     """A new folder to write to; when all is written it takes the place of `folder`, else it is removed.
 
-    Two renames put it there, so no reader meets half of it, and a full disk leaves the former folder untouched.
+    Two renames put it there, so no reader meets half of it (for an instant it may meet none), and a full disk leaves
+    the former folder untouched.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _clear_up(folder)
+    recover(folder)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     old = partial.with_name(partial.name + ".old")
     try:
@@ -39,11 +41,11 @@ def written_whole(folder: str | Path) -> Iterator[Path]:
         raise OSError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        _clear_up(folder)
+        recover(folder)
 
 
-def _clear_up(folder: Path) -> None:
-    """Remove what is left of writing `folder`; put the former one back when its place is empty."""
+def recover(folder: Path) -> None:
+    """After a kill in the middle of writing `folder`: remove what is left, put the former one back if it is away."""
     ours = re.compile(rf"\.{re.escape(folder.name)}-\w{{8}}(\.old)?")  # as mkdtemp names them; no other folder's
     for left in folder.parent.iterdir():
         if ours.fullmatch(left.name):
@@ -51,6 +53,18 @@ def _clear_up(folder: Path) -> None:
                 left.rename(folder)
             else:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 file that is never seen half-written, even after a kill."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def find_folder(name: str | Path) -> Path:

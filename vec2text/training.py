@@ -62,14 +62,16 @@ class Progress:
     """Of the validation sentences, at the best evaluation so far."""
     best_step: int = 0
     """When that was."""
+    finished: bool = False
+    """Whether the budget is spent and the last evaluation done."""
 
 
 def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *, freeze_decoder: bool = False) -> None:
     """Train, log and checkpoint in `folder`; the best inverter ends up in `folder/inverter`.
 
-    A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, a run that was
-    killed and started again ends with the same weights as one that never was; with a budget in minutes it goes on from
-    the time it had spent.
+    A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, on a CPU, a run
+    that was killed and started again ends with the same weights as one that never was; with a budget in minutes it
+    goes on from the time it had spent.
 
     Args:
         inverter: what is trained, in place.
@@ -99,8 +101,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
     log = RunLog(folder, progress.step, silent=not accelerator.is_main_process)
     if progress.step:
         log.say(f"going on from step {progress.step:,} ({progress.seconds / 60:.1f} minutes so far)")
-    run = _Run(inverter, model, optimizer, accelerator, data, config, folder, log, progress)
     try:
+        run = _Run(inverter, model, optimizer, accelerator, data, config, folder, log, progress)
         with _signals() as received:
             run.train(received)
     finally:
@@ -157,11 +159,20 @@ class _Run:
                 self._checkpoint()
             if stopped:
                 raise TrainingStopped(stopped, progress.step)
-        if progress.step % config.evaluate_every:
+        if not progress.finished:  # else this start only found that all is done
+            self._finish(received)
+
+    def _finish(self, received: list[int]) -> None:
+        """The last evaluation, sample table and checkpoint, where the last step was not due for them."""
+        progress = self.progress
+        if progress.step % self.config.evaluate_every:
             self._evaluate()
-        if progress.step % config.sample_every:
+        if progress.step % self.config.sample_every:
             self._sample()
+        progress.finished = True
         self._checkpoint()
+        if stopped := self._stopped(received):
+            raise TrainingStopped(stopped, progress.step)
 
     def _step(self, batches: Iterator[tuple[np.ndarray, bool]], share: float) -> float:
         """One optimiser step over `accumulation` batches; returns the mean loss."""
@@ -238,7 +249,6 @@ class _Run:
             self.log.metrics(
                 self.progress.step, {"loss/validation": loss, **{f"validation/{k}": v for k, v in scores.items()}}
             )
-            self.log.projector(self.progress.step, self.vectors, found.references, found.reconstructions)
             better = found.scores.bleu > self.progress.best_bleu
             self.log.say(
                 f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
@@ -248,6 +258,7 @@ class _Run:
                 self.progress.best_bleu, self.progress.best_step = found.scores.bleu, self.progress.step
                 self.inverter.training_summary = self._summary(found)
                 self.inverter.save_pretrained(self.folder / "inverter")
+                self.log.projector(self.progress.step, self.vectors, found.references, found.reconstructions)
         self.accelerator.wait_for_everyone()
         self.model.train()
 
@@ -312,11 +323,14 @@ def _hardware(accelerator: Accelerator) -> str:
 def _signals() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM instead of dying of them in the middle of a step; a second Ctrl-C kills."""
     received: list[int] = []
+    first: list[float] = []
 
     def note(number: int, frame: Any) -> None:
-        if received:
+        # A launcher may pass the same signal on once more: only a second Ctrl-C after a while is one.
+        if received and number == signal.SIGINT and time.monotonic() - first[0] > 1:
             raise KeyboardInterrupt
         received.append(number)
+        first.append(time.monotonic())
 
     try:
         former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -96,13 +96,13 @@ def _file(path: Path) -> Iterator[Any]:
         ".npy": _npy, ".npz": _npz, ".pt": _pt, ".safetensors": _safetensors,
         ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet,
     }  # fmt: skip
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ValueError(f"unknown kind of file {path.suffix!r}; expected {', '.join(readers)}, - or a JSON list")
     if not path.is_file():
         raise ValueError("there is no such file")
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
-    yield from readers[path.suffix](path)
+    yield from readers[path.suffix.lower()](path)
 
 
 def _in_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -210,10 +210,12 @@ def _vector_or_vectors(value: Any) -> list[Any]:
 
 
 def _csv(path: Path) -> Iterator[list[list[float]]]:
-    """A vector a row; a first row that holds no number is a header."""
+    """A vector a row; a first row that holds no number, or just 0, 1, 2, ... as pandas writes, is a header."""
     with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte order mark before the text
         reader = csv.reader(file)
         for number, row in enumerate(row for row in reader if row):
+            if number == 0 and len(row) > 1 and row == [str(place) for place in range(len(row))]:
+                continue
             try:
                 yield [[float(cell) for cell in row]]
             except ValueError as error:
