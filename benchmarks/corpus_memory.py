@@ -6,6 +6,7 @@ process before it began.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def measure(count: int) -> dict[str, float]:
                 file.write(f"Sentence number {i} of this file says that {i % 97} birds sat in tree {i % 1013} today.\n")
         encoder = RandomEncoder()
         sizes = {"hidden_size": 64, "layers": 1, "heads": 1, "vocabulary_size": 1000, "dropout": 0.0}
-        _, tokenizer = load_decoder(DecoderConfig("scratch", **sizes), ["a few words"] * 10, 80)
+        with path.open() as file:
+            _, tokenizer = load_decoder(DecoderConfig("scratch", **sizes), itertools.islice(file, 1000), 80)
         fingerprint = Fingerprint.of(encoder)
         list(build_corpus(DataConfig([str(path)], limit=1000, cache=place)).texts)  # imports done, pools made
         before = peak = anonymous_memory()
@@ -61,7 +63,7 @@ def measure(count: int) -> dict[str, float]:
                 peak = max(peak, anonymous_memory())
                 time.sleep(0.02)
 
-        watcher = threading.Thread(target=watch)
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         start = time.perf_counter()
         corpus = build_corpus(DataConfig([str(path)], cache=place))
