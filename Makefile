@@ -11,16 +11,17 @@ help:  ## list the targets
 install: $(READY)  ## make .venv with every dependency at its pinned version
 
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)  ## train an inverter on MiniLM vectors in about 6 minutes, then invert held-out sentences
 	$(BIN)/python train.py experiment=demo
 	@echo
-	@echo "Held-out sentences, from their vectors alone (left: the sentence, right: what came back):"
 	$(BIN)/python generate.py --model runs/demo/inverter --vector runs/demo/heldout.npy --output runs/demo/heldout.inverted.txt
-	@paste -d '\t' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 12 | expand -t 64
+	@echo
+	@echo "Held-out sentences, and what came back from their vectors alone:"
+	@paste -d '\n' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 24 | sed 'N;s/\n/\n    -> /'
 
 test: $(READY)  ## run the tests (offline, CPU)
 	$(BIN)/python -m pytest --cov=vec2text --cov-fail-under=90 --cov-report=term

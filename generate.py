@@ -43,7 +43,10 @@ def complain(message: object) -> int:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(
-        prog="generate.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="generate.py",
+        description=__doc__.partition(" See")[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_argument_group("input, one of").add_mutually_exclusive_group(required=True)
     kinds = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"

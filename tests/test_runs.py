@@ -6,6 +6,7 @@ import pytest
 
 from vec2text import Inverter, runs
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
+from vec2text.storage import locked
 
 
 @pytest.fixture
@@ -67,3 +68,11 @@ def test_a_corpus_that_is_too_small_for_the_splits_is_refused(config, tmp_path):
     few = replace(config, data=replace(config.data, paths=[str(tmp_path / "few.txt")]))
     with pytest.raises(ValueError, match=r"1 usable sentences.*too few"):
         runs.train(few)
+
+
+def test_a_run_that_is_at_work_elsewhere_is_refused(config, tmp_path):
+    folder = tmp_path / "runs" / "a"
+    runs._open_run(config)
+    with locked(folder), pytest.raises(ValueError, match="at work in another process"):
+        runs.train(config)
+    assert runs.train(config)["sentences"] == 20

@@ -75,13 +75,15 @@ class Inverter(nn.Module):
         max_tokens: int,
     ) -> Inverter:
         """A new inverter, with an untrained projection fitted to the GPT's width and embedding size."""
-        table: torch.Tensor = decoder.get_input_embeddings().weight  # type: ignore[assignment]  # (V, H)
+        embed: Any = decoder.get_input_embeddings()
+        with torch.no_grad():  # through the module, since some scale what their table holds
+            tokens = embed(torch.arange(min(embed.num_embeddings, 4096), device=embed.weight.device))  # (4096, H)
         projection = Projection(
             config,
             fingerprint.dimension,
-            table.shape[1],
+            tokens.shape[1],
             vector_norm=fingerprint.norm,
-            token_rms=float(table.detach().square().mean().sqrt()),
+            token_rms=float(tokens.square().mean().sqrt()),
         )
         return cls(projection, decoder, tokenizer, fingerprint, max_tokens)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from vec2text.decoders import load_decoder
 from vec2text.encoders import Fingerprint, load_encoder
 from vec2text.evaluation import baselines, evaluate
 from vec2text.inverter import Inverter
-from vec2text.storage import recover, write_text_whole
+from vec2text.storage import locked, recover, write_text_whole
 from vec2text.training import fit
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,14 @@ def train(config: RunConfig) -> dict[str, Any]:
         _log.info("%s is complete; another name=... starts a new run", folder)
         report: dict[str, Any] = json.loads(results.read_text())
         return report
+    with locked(folder) if state.is_main_process else nullcontext():
+        return _go_on(config, folder, state)
+
+
+def _go_on(config: RunConfig, folder: Path, state: PartialState) -> dict[str, Any]:
+    """Train from where the run is."""
+    for name in ("checkpoint", "inverter"):
+        recover(folder / name)
     encoder = load_encoder(config.encoder)
     fingerprint = Fingerprint.of(encoder)
     with state.main_process_first():
@@ -94,9 +103,6 @@ def _open_run(config: RunConfig) -> Path:
     """The run's folder; refused when it was started with another configuration."""
     folder = Path(config.runs) / config.name
     record = folder / "config.json"
-    for name in ("checkpoint", "inverter"):
-        if folder.exists():
-            recover(folder / name)
     if record.exists():
         changed = config.differences(json.loads(record.read_text(encoding="utf-8")))
         if changed:

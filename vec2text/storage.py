@@ -67,6 +67,23 @@ def write_text_whole(path: Path, text: str) -> None:
         raise
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep `folder` to this process; a kill gives it free.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    import fcntl  # not on Windows, where only training needs it
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder} is at work in another process: wait for it, or give another name=...") from None
+        yield
+
+
 def find_folder(name: str | Path) -> Path:
     """The folder of that name here, else a snapshot of the Hugging Face hub repository `user/name`.
 
