@@ -241,13 +241,13 @@ def test_a_hub_name_that_is_not_there_is_one_line_that_names_it(hub_cache, name)
 
 @pytest.mark.parametrize("name", ["absent", "a/b/c", "./absent", "../absent", "~/absent", "/absent", "absent/"])
 def test_a_name_that_can_be_none_of_the_hubs_is_a_missing_folder(hub_cache, name):
-    with pytest.raises(ValueError, match=r"^there is no folder [^\n]+; expected an inverter"):
+    with pytest.raises(ValueError, match=r"^there is no folder [^\n]+; expected a saved model"):
         find_folder(name)
 
 
 def test_a_file_is_no_folder(hub_cache):
     Path("file").touch()
-    with pytest.raises(ValueError, match="there is no folder file; expected an inverter"):
+    with pytest.raises(ValueError, match="there is no folder file; expected a saved model"):
         find_folder("file")
 
 

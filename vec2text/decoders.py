@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from vec2text.config import DecoderConfig
+from vec2text.storage import find_folder
 
 END = "<|end|>"
 """The end token of a scratch GPT, and of a loaded one that has none."""
@@ -68,6 +69,8 @@ def open_decoder(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
         ValueError: it cannot be loaded, or weights are missing in it.
     """
     try:
+        if "/" in str(name):  # a quick question, before the library asks for file after file, each with its retries
+            find_folder(name, only=["config.json"])
         tokenizer = AutoTokenizer.from_pretrained(str(name))
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(name), dtype="float32", output_loading_info=True)
     except Exception as error:  # each backend of each architecture raises its own kind

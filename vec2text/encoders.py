@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vec2text.config import EncoderConfig
+from vec2text.storage import find_folder
 
 PROBES = ("The cat sat on the mat.", "Where will you be at nine tomorrow?", "Стоимость билета: 42 рубля!")
 """Three fixed sentences whose vectors tell one vector space from another."""
@@ -54,7 +55,10 @@ class SentenceTransformerEncoder:
 
         self.config, self.name = config, config.name
         try:
-            self.model = SentenceTransformer(_resolve(config.name), device=device)
+            place = _resolve(config.name)
+            if "/" in place:  # a quick question, before the library asks for file after file, each with its retries
+                find_folder(place, only=["config.json", "modules.json"])
+            self.model = SentenceTransformer(place, device=device)
         except Exception as error:  # each kind of model and file raises its own
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(

@@ -84,7 +84,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def find_folder(name: str | Path) -> Path:
+def find_folder(name: str | Path, only: list[str] | None = None) -> Path:
     """The folder of that name here, else a snapshot of the Hugging Face hub repository `user/name`.
 
     Raises:
@@ -95,12 +95,12 @@ def find_folder(name: str | Path) -> Path:
         return folder
     parts = str(name).split("/")
     if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.parent.exists():
-        raise ValueError(f"there is no folder {name}; expected an inverter that train.py or save_pretrained wrote")
+        raise ValueError(f"there is no folder {name}; expected a saved model here, or a hub repository user/name")
     from huggingface_hub import snapshot_download  # a second of import, wanted only here
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name)))
+        return Path(snapshot_download(str(name), allow_patterns=only))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"there is no folder {name}, and no hub repository of that name: {reason}") from error
