@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
@@ -40,7 +41,8 @@ def train(config: RunConfig) -> dict[str, Any]:
     Raises:
         ValueError: the run's folder belongs to another configuration, or the data or a model cannot be read.
     """
-    state = PartialState(timeout=timedelta(days=1))  # the others wait while the first one encodes
+    # Without an accelerator, several processes must be told to meet on the CPU; they wait while the first one encodes.
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
     with state.main_process_first():
         folder = _open_run(config)
     results = folder / "results.json"

@@ -86,7 +86,9 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
         ValueError: the checkpoint is broken, or batch_tokens is too small.
     """
     AcceleratorState._reset_state()  # of an earlier fit in this process, perhaps of another precision
-    accelerator = Accelerator(mixed_precision="bf16" if bf16(config.precision) else "no")
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(), mixed_precision="bf16" if bf16(config.precision) else "no"
+    )
     set_seed(config.seed + accelerator.process_index)
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     inverter.decoder.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
