@@ -80,22 +80,28 @@ class Examples:
             torch.from_numpy(self.vectors[self.rows[members]]), torch.from_numpy(ids), torch.from_numpy(lengths)
         )
 
-    def plan(self, prefix_length: int, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+    def plan(
+        self, prefix_length: int, batch_tokens: int, seed: int, epoch: int, batch_sentences: int | None = None
+    ) -> list[np.ndarray]:
         """The batches of an epoch, as places: all of (nearly) one length, in random order.
 
-        A batch of B sentences of up to T tokens takes B * (P + T) <= batch_tokens positions.
+        A batch of B sentences of up to T tokens takes B * (P + T) <= batch_tokens positions; where batch_sentences is
+        given, batch_tokens is not heeded and every batch but one has that many sentences.
 
         Raises:
             ValueError: the longest sentence alone does not fit.
         """
+        random = np.random.default_rng([seed, epoch])
+        order = np.lexsort((random.random(len(self)), self.lengths))
+        if batch_sentences is not None:
+            batches = np.split(order, range(batch_sentences, len(order), batch_sentences))
+            return [batches[i] for i in random.permutation(len(batches))]
         longest = prefix_length + int(self.lengths.max())
         if longest > batch_tokens:
             raise ValueError(
                 f"training.batch_tokens is {batch_tokens}, but a prefix and the longest sentence take {longest} "
                 "positions: raise it, or lower data.max_tokens"
             )
-        random = np.random.default_rng([seed, epoch])
-        order = np.lexsort((random.random(len(self)), self.lengths))
         sizes = prefix_length + self.lengths[order]
         batches, start = [], 0
         while start < len(order):

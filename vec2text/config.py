@@ -12,6 +12,9 @@ MISSING: Any = "???"
 DEFAULT_MINUTES = 10.0
 """Budget of a run that is given none."""
 
+DEFAULT_BATCH_TOKENS = 2048
+"""Positions a batch of a run that is given no size."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -172,8 +175,10 @@ class TrainingConfig:
     """Budget in passes over the training sentences."""
     minutes: float | None = None
     """Budget in minutes of wall clock, evaluation included; the schedule is complete at its end."""
-    batch_tokens: int = 2048
-    """Positions (prefix, text and padding) a batch, per process."""
+    batch_tokens: int | None = None
+    """Positions (prefix, text and padding) a batch, per process; 2048 where batch_sentences is not given."""
+    batch_sentences: int | None = None
+    """Instead of batch_tokens: sentences a batch, per process."""
     accumulation: int = 1
     """Batches whose gradients make one step."""
     learning_rate: float = 5e-4
@@ -214,7 +219,14 @@ class TrainingConfig:
         for name in given:
             _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
         _one_of("training.precision", self.precision, ("auto", "bf16", "fp32"))
-        positive = ("batch_tokens", "accumulation", "learning_rate", "projection_learning_rate", "clip")
+        _require(
+            self.batch_tokens is None or self.batch_sentences is None,
+            "training.batch_tokens and training.batch_sentences contradict: keep one, set the other to null",
+        )
+        for name in ("batch_tokens", "batch_sentences"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"training.{name} is {value}; expected > 0")
+        positive = ("accumulation", "learning_rate", "projection_learning_rate", "clip")
         often = ("evaluate_every", "sample_every", "checkpoint_every")
         counts = ("evaluate_sentences", "test_sentences", "samples")
         for name in positive + often + counts:

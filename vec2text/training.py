@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 
 from vec2text.batches import Data
 from vec2text.checkpoint import load_checkpoint, save_checkpoint
-from vec2text.config import DEFAULT_MINUTES, TrainingConfig
+from vec2text.config import DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
 from vec2text.evaluation import Evaluation, evaluate
 from vec2text.inverter import Inverter
 from vec2text.optimizer import bf16, make_optimizer, schedule
@@ -229,7 +229,8 @@ class _Run:
         """This process's batches of an epoch."""
         config, world = self.config, self.accelerator.num_processes
         prefix = self.inverter.projection.config.prefix_length
-        plan = self.data.train.plan(prefix, config.batch_tokens, config.seed, epoch)
+        tokens = config.batch_tokens or DEFAULT_BATCH_TOKENS
+        plan = self.data.train.plan(prefix, tokens, config.seed, epoch, config.batch_sentences)
         plan = plan[: len(plan) // world * world] or plan * world  # every process gets as many
         return plan[self.accelerator.process_index :: world]
 
