@@ -31,9 +31,10 @@ def measure(count: int) -> dict[str, float]:
 
     from vec2text.batches import Examples
     from vec2text.config import DataConfig, DecoderConfig
-    from vec2text.corpus import build_corpus, encode_corpus
+    from vec2text.cache import encode_corpus
+    from vec2text.corpus import build_corpus
     from vec2text.decoders import load_decoder
-    from vec2text.encoders import Fingerprint
+    from vec2text.fingerprint import Fingerprint
 
     class RandomEncoder:
         """Vectors that cost nothing, so that only the corpus is measured."""

@@ -13,9 +13,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig
-from vec2text.corpus import build_corpus, encode_corpus
+from vec2text.cache import encode_corpus
+from vec2text.corpus import build_corpus
 from vec2text.decoders import load_decoder
-from vec2text.encoders import Fingerprint, SentenceTransformerEncoder
+from vec2text.encoders import SentenceTransformerEncoder
+from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 
 WHO = ["Anna", "The baker", "My brother", "Our teacher", "A tall sailor", "The old cat"]

@@ -16,8 +16,12 @@ CONF = Path(train.__file__).parent / "conf"
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 FILLED = {
     "hub": ["data.dataset=some/dataset"],
-    "everyday": ["data.paths=[some.txt]"],
     "files": ["data.paths=[some.txt]"],
+    "word_vectors": ["encoder.name=some.bin"],
+    "python": ["encoder.name=some:thing"],
+    **dict.fromkeys(
+        ["everyday", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"], ["data.paths=[some.txt]"]
+    ),
 }
 
 
@@ -38,12 +42,32 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("projection", options("projection"))
 @pytest.mark.parametrize("decoder", options("decoder"))
 @pytest.mark.parametrize("encoder", options("encoder"))
-def test_every_pair_of_models_composes(encoder, decoder, projection):
-    config = composed("name=x", f"encoder={encoder}", f"decoder={decoder}", f"projection={projection}")
+def test_every_pair_of_models_composes(encoder, decoder):
+    config = composed("name=x", f"encoder={encoder}", f"decoder={decoder}", *FILLED.get(encoder, []))
+    assert config.encoder.name
+    assert config.decoder.name
+
+
+@pytest.mark.parametrize("projection", options("projection"))
+@pytest.mark.parametrize("decoder", options("decoder"))
+def test_every_decoder_takes_every_projection(decoder, projection):
+    config = composed("name=x", f"decoder={decoder}", f"projection={projection}")
     assert config.projection.kind == projection
+
+
+def test_the_original_vector2text_is_as_its_author_described_it():
+    config = composed("experiment=koziev", "data.paths=[some.txt]")
+    assert (config.encoder.name, config.projection.kind) == ("sentence-transformers/LaBSE", "zero_pad")
+    assert "rugpt3large" in config.decoder.name
+    assert (config.data.max_characters, config.data.test) == (59, 0.05)
+    training = config.training
+    assert (training.epochs, training.batch_sentences, training.learning_rate) == (2, 16, 1e-5)
+    assert (training.sample_top_k, training.sample_top_p) == (50, 0.85)
+    linear = composed("experiment=koziev_linear", "data.paths=[some.txt]")
+    assert (linear.projection.kind, linear.projection.prefix_length) == ("linear", 1)
+    assert linear.training == training
 
 
 def test_what_only_the_user_knows_is_asked_for():
@@ -87,7 +111,27 @@ CONTRADICTIONS = [
     (lambda: ProjectionConfig("linear", 2, 7), "hidden_size has no effect with projection.kind=linear"),
     (lambda: ProjectionConfig("mlp", 65), "prefix_length is 65"),
     (lambda: ProjectionConfig("cubic"), "kind is 'cubic'"),
+    (lambda: TrainingConfig(batch_tokens=9, batch_sentences=9), "batch_tokens and training.batch_sentences contradict"),
+    (lambda: TrainingConfig(batch_sentences=0), r"training\.batch_sentences is 0"),
+    (lambda: DecoderConfig("scratch", train="lora", **SCRATCH), "random weights must be trained"),
+    (lambda: DecoderConfig("gpt2", precision="bf16"), "bf16 contradicts decoder.train=all"),
+    (lambda: DecoderConfig("gpt2", precision="int8", train="lora"), r"decoder\.precision is 'int8'"),
+    (lambda: DecoderConfig("gpt2", lora_rank=4), "lora_rank has no effect with decoder.train=all"),
+    (lambda: DecoderConfig("gpt2", lora_targets=["c_attn"]), "lora_targets has no effect"),
+    (lambda: DecoderConfig("gpt2", train="lora", lora_rank=0), r"decoder\.lora_rank is 0"),
     (lambda: EncoderConfig("x", batch_size=0), r"encoder\.batch_size"),
+    (lambda: EncoderConfig("x", kind="magic"), "kind is 'magic'; expected one of sentence_transformer"),
+    (lambda: EncoderConfig("x", kind="transformer"), "pooling is 'None'; expected one of mean, last, cls"),
+    (lambda: EncoderConfig("x", kind="transformer", pooling="max"), "pooling is 'max'"),
+    (lambda: EncoderConfig("x", pooling="mean"), "pooling has no effect with encoder.kind=sentence_transformer"),
+    (lambda: EncoderConfig("x", base_url="http://h"), "base_url has no effect.* only with openai"),
+    (lambda: EncoderConfig("x.bin", kind="word_vectors", prompt="a"), "prompt has no effect"),
+    (lambda: EncoderConfig("x", prompt="a", prompt_name="b"), "prompt and encoder.prompt_name contradict"),
+    (lambda: EncoderConfig("x", kind="python"), "expected module:name"),
+    (lambda: EncoderConfig("x", truncate_dimension=0), r"encoder\.truncate_dimension is 0"),
+    (lambda: EncoderConfig("x", max_length=-1), r"encoder\.max_length is -1"),
+    (lambda: EncoderConfig("x", kind="openai", retries=-1), r"encoder\.retries is -1"),
+    (lambda: EncoderConfig("x", precision="int8"), r"encoder\.precision is 'int8'"),
 ]
 
 

@@ -14,7 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 import vec2text.encoders
 from vec2text.config import EncoderConfig
-from vec2text.encoders import PROBES, Fingerprint, load_encoder
+from vec2text.encoders import load_encoder
+from vec2text.fingerprint import PROBES, Fingerprint
 from vec2text.metrics import cosine
 
 
@@ -149,17 +150,17 @@ def test_a_text_fits_exactly_when_its_last_word_changes_the_vector(labse, words,
     text = "a b c d e f " * 6
     one, other = (" ".join([*text.split()[: words - 1], last]) for last in ("river", "boat"))
     a, b = encoder.encode([one, other])
-    assert encoder.fits(one) == encoder.fits(other) == (not np.allclose(a, b, atol=1e-6))
+    assert (encoder.fault(one) is None) == (encoder.fault(other) is None) == (not np.allclose(a, b, atol=1e-6))
 
 
 def test_the_limit_lies_within_the_lengths_that_are_tried_above(labse_encoder):
-    assert labse_encoder.fits(" ".join("a" * 26))
-    assert not labse_encoder.fits(" ".join("a" * 35))
+    assert labse_encoder.fault(" ".join("a" * 26)) is None
+    assert labse_encoder.fault(" ".join("a" * 35)) == "too_long"
 
 
 @pytest.mark.parametrize("text", ["", "a", "слово", "?" * 30, "word" * 100])
 def test_texts_of_few_tokens_fit_however_many_letters_they_have(labse_encoder, text):
-    assert labse_encoder.fits(text)
+    assert labse_encoder.fault(text) is None
 
 
 # -- names -------------------------------------------------------------------------------------------------------
@@ -330,5 +331,5 @@ def test_lengths_beyond_all_reason_are_a_warning_there_too(sentences, length):
 
 def test_anything_with_a_name_a_dimension_and_encode_is_an_encoder(encoder):
     made = Fingerprint.of(encoder)
-    assert made.encoder == EncoderConfig(name="letters")
+    assert made.encoder == EncoderConfig("letters", kind="object")
     made.check_encoder(Fingerprint.of(LetterEncoder()))

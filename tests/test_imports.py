@@ -12,8 +12,9 @@ import vec2text
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
     {"config", "metrics", "loss", "storage", "vectors", "decoding"},
-    {"encoders", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
-    {"inverter", "corpus"},
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
+    {"fingerprint"},
+    {"inverter", "cache"},
     {"evaluation", "batches"},
     {"training"},
     {"runs"},
@@ -27,6 +28,9 @@ ONLY_IN = {
     "tensorboard": {"runlog"},
     "torch.utils.tensorboard": {"runlog"},
     "accelerate": {"training", "runs"},
+    "peft": {"decoders"},
+    "gensim": {"encoders"},
+    "openai": {"encoders"},
 }
 
 

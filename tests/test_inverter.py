@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vec2text import Inverter
 from vec2text.config import DecoderConfig, ProjectionConfig
 from vec2text.decoders import load_decoder
-from vec2text.encoders import Fingerprint
+from vec2text.fingerprint import Fingerprint
 
 
 def tokenised(inverter, texts):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vec2text.config import EncoderConfig
-    from vec2text.encoders import Encoder, Fingerprint, load_encoder
+    from vec2text.encoders import Encoder, load_encoder
+    from vec2text.fingerprint import Fingerprint
     from vec2text.inverter import Inverter
     from vec2text.vectors import read_vectors
 
@@ -18,7 +19,7 @@ __all__ = ["Encoder", "EncoderConfig", "Fingerprint", "Inverter", "__version__",
 _ROOMS = {
     "Encoder": "encoders",
     "EncoderConfig": "config",
-    "Fingerprint": "encoders",
+    "Fingerprint": "fingerprint",
     "Inverter": "inverter",
     "load_encoder": "encoders",
     "read_vectors": "vectors",

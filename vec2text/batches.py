@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from vec2text.corpus import Corpus, Vectors
+from vec2text.cache import Vectors
+from vec2text.corpus import Corpus
 from vec2text.encoders import Encoder
 
 _CHUNK = 10_000
@@ -121,7 +122,8 @@ class Data:
     train: Examples
     validation: Examples
     test: Examples
-    encoder: Encoder = field(repr=False)
+    encoder: Encoder | None = field(repr=False)
+    """None where vectors were given without it: then no similarity can be measured."""
 
     def held_out(self, split: str, count: int) -> tuple[list[str], np.ndarray]:
         """`count` sentences of a split, evenly spread over the corpus, and their vectors (count, D)."""

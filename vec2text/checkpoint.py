@@ -18,12 +18,14 @@ from vec2text.storage import written_whole
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write weights, optimiser moments, random states and progress; the last checkpoint stays until this one is whole.
+    """Write trained weights, optimiser moments, random states and progress; the last one stays until this is whole.
+
+    Weights that are not trained are those that the model was loaded with: they are not written.
 
     Raises:
         OSError: the disk is full or cannot be written; the last checkpoint is untouched.
     """
-    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
     tensors = {f"model.{name}": parameter.detach() for parameter, name in names.items()}
     tensors |= {f"model.{name}": buffer for name, buffer in model.named_buffers()}
     for parameter, state in optimizer.state.items():
@@ -46,7 +48,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         tensors = load_file(folder / "state.safetensors")
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text())
         with torch.no_grad():
-            for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+            for name, value in [*learned, *model.named_buffers()]:
                 value.copy_(tensors[f"model.{name}"])
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"checkpoint {folder} is broken ({error}): delete it to start the run again") from error

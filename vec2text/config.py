@@ -3,7 +3,7 @@
 Knows no torch, no Hydra and no file: only values, and which of them contradict each other.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 MISSING: Any = "???"
@@ -25,22 +25,90 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
+ENCODER_KINDS = ("sentence_transformer", "transformer", "word_vectors", "openai", "python", "precomputed", "object")
+_MODELS = ("sentence_transformer", "transformer")
+_ONLY_FOR = {
+    "prompt": (*_MODELS, "openai"),
+    "prompt_name": ("sentence_transformer",),
+    "task": ("sentence_transformer",),
+    "pooling": ("transformer",),
+    "end_token": ("transformer",),
+    "truncate_dimension": (*_MODELS, "openai"),
+    "normalize": (*_MODELS, "word_vectors", "openai"),
+    "max_length": _MODELS,
+    "precision": _MODELS,
+    "trust_remote_code": _MODELS,
+    "base_url": ("openai",),
+    "retries": ("openai",),
+    "texts": ("precomputed",),
+    "vectors": ("precomputed",),
+    "batch_size": (*_MODELS, "openai"),
+}
+"""Which kinds of encoder heed an option."""
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """Which encoder makes the vectors."""
 
     name: str = MISSING
-    """A sentence-transformers model: hub name or folder. `all-MiniLM-L6-v2` needs no network."""
+    """A model by hub name or folder (`all-MiniLM-L6-v2` needs no network), a file of word vectors, or module:name."""
+    kind: str = "sentence_transformer"
+    """`sentence_transformer`, `transformer` (with `pooling`), `word_vectors`, `openai`, `python` or `precomputed`."""
     prompt: str = ""
     """Text put before every sentence, for encoders that were trained with one."""
+    prompt_name: str | None = None
+    """Instead of prompt: one of those that a sentence-transformers model brings; null: its default one, if any."""
+    task: str | None = None
+    """The task of a model that has several sets of weights, such as jina-embeddings-v3."""
+    pooling: str | None = None
+    """Of kind `transformer`: `mean` over the tokens, the `last` token's state, or the first, `cls`."""
+    end_token: bool = False
+    """End every text with the tokenizer's end token, for models that were trained so."""
+    truncate_dimension: int | None = None
+    """Keep only this many leading dimensions, for models that were trained for it (Matryoshka)."""
     normalize: bool = False
     """Divide each vector by its length, for encoders that do not do so themselves."""
+    max_length: int | None = None
+    """Longest text in tokens; null: the model's own limit. Longer sentences are dropped and counted."""
+    precision: str = "fp32"
+    """Of the encoder's weights: `fp32`, `bf16` or `fp16`. It changes the vectors a little."""
+    trust_remote_code: bool = False
+    """Run the code that comes with a model from the hub."""
+    base_url: str | None = None
+    """Of kind `openai`: the address of a server other than OpenAI's. The key comes from OPENAI_API_KEY only."""
+    retries: int = 6
+    """Of kind `openai`: how often a request is tried again after 429, 5xx or a lost connection, with growing pauses."""
+    texts: list[str] = field(default_factory=list)
+    """Of kind `precomputed`: the files of the sentences, as data.paths."""
+    vectors: list[str] = field(default_factory=list)
+    """Of kind `precomputed`: the files of their vectors, row for row; the same files where they hold both."""
     batch_size: int | None = None
-    """Sentences encoded at a time; null: measured while encoding, the fastest is kept."""
+    """Sentences encoded at a time; null: measured while encoding, the fastest is kept (128 for an endpoint)."""
 
     def __post_init__(self) -> None:
+        _one_of("encoder.kind", self.kind, ENCODER_KINDS)
+        for option in fields(self):
+            value, kinds = getattr(self, option.name), _ONLY_FOR.get(option.name, ENCODER_KINDS)
+            default = [] if option.name in ("texts", "vectors") else option.default
+            _require(
+                self.kind in kinds or value == default,
+                f"encoder.{option.name} has no effect with encoder.kind={self.kind}, only with {' or '.join(kinds)}",
+            )
+        for name in ("batch_size", "max_length", "truncate_dimension"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"encoder.{name} is {value}; expected > 0")
+        _require(self.retries >= 0, f"encoder.retries is {self.retries}; expected >= 0")
+        _one_of("encoder.precision", self.precision, ("fp32", "bf16", "fp16"))
+        if self.kind == "transformer":
+            _one_of("encoder.pooling", str(self.pooling), ("mean", "last", "cls"))
         _require(
-            self.batch_size is None or self.batch_size > 0, f"encoder.batch_size is {self.batch_size}; expected > 0"
+            not (self.prompt and self.prompt_name),
+            "encoder.prompt and encoder.prompt_name contradict: keep one of them",
+        )
+        _require(
+            self.kind != "python" or self.name == MISSING or ":" in self.name,
+            f"encoder.name is {self.name!r}; expected module:name with encoder.kind=python",
         )
 
 
@@ -100,7 +168,19 @@ class DecoderConfig:
     name: str = MISSING
     """`scratch` (random weights, own tokenizer), or a Hugging Face causal LM: hub name or folder."""
     train: str = "all"
-    """`all`: fine-tune the GPT. `projection_only`: keep it frozen."""
+    """`all`: fine-tune the GPT. `lora`: learn low-rank additions to its matrices. `projection_only`: keep it frozen."""
+    lora_rank: int | None = None
+    """Of `lora`: rank of the additions; null: 16."""
+    lora_alpha: int | None = None
+    """Of `lora`: the additions are scaled by alpha / rank; null: twice the rank."""
+    lora_dropout: float | None = None
+    """Of `lora`: dropout before the additions; null: none."""
+    lora_targets: list[str] | None = None
+    """Of `lora`: names of the modules that get additions; null: peft's choice for the architecture."""
+    precision: str = "fp32"
+    """Of the weights in memory: `fp32`, or `bf16`, half the size, for weights that are not trained themselves."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, about a third more time."""
     hidden_size: int | None = None
     """Width H of a scratch GPT."""
     layers: int | None = None
@@ -113,7 +193,22 @@ class DecoderConfig:
     """Dropout of a scratch GPT."""
 
     def __post_init__(self) -> None:
-        _one_of("decoder.train", self.train, ("all", "projection_only"))
+        _one_of("decoder.train", self.train, ("all", "lora", "projection_only"))
+        _one_of("decoder.precision", self.precision, ("fp32", "bf16"))
+        for name in ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"):
+            value = getattr(self, name)
+            _require(
+                value is None or self.train == "lora",
+                f"decoder.{name} has no effect with decoder.train={self.train}, only with lora",
+            )
+        for name in ("lora_rank", "lora_alpha"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"decoder.{name} is {value}; expected > 0")
+        _require(
+            self.precision == "fp32" or self.train != "all",
+            "decoder.precision=bf16 contradicts decoder.train=all: bf16 weights round small updates away; use "
+            "decoder.train=lora, or fp32 (training.precision=bf16 multiplies in bf16 all the same)",
+        )
         sizes = ("hidden_size", "layers", "heads", "vocabulary_size", "dropout")
         for name in sizes:
             value = getattr(self, name)
@@ -126,7 +221,7 @@ class DecoderConfig:
         if self.name == "scratch":
             _require(
                 self.train == "all",
-                "decoder.train=projection_only contradicts decoder.name=scratch: random weights must be trained",
+                f"decoder.train={self.train} contradicts decoder.name=scratch: random weights must be trained",
             )
             assert self.hidden_size is not None
             assert self.heads is not None
@@ -207,6 +302,12 @@ class TrainingConfig:
     """Steps between sample tables."""
     samples: int = 6
     """Validation sentences in the sample table: always the same ones."""
+    sample_temperature: float | None = None
+    """Of the sample table's texts: logits are divided by it; null (with the next two null): greedy."""
+    sample_top_k: int | None = None
+    """Of the sample table's texts: drawn among the k likeliest tokens."""
+    sample_top_p: float | None = None
+    """Of the sample table's texts: drawn among the likeliest tokens of this joint probability."""
     checkpoint_every: int = 500
     """Steps between checkpoints to resume from."""
 

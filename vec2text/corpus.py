@@ -1,9 +1,9 @@
-"""The corpus: files or Hugging Face datasets in, clean, distinct, split sentences with cached vectors out.
+"""The corpus: files or Hugging Face datasets in, clean, distinct, split sentences out.
 
-Knows nothing of tokens, prefixes or training.
+Knows nothing of vectors, tokens or training.
 
-Memory does not grow with the text: sentences and vectors lie on disk, memory-mapped; what stays in memory is about
-100 bytes a sentence (its place, its split, and a 64-bit hash while repeated ones are looked for).
+Memory does not grow with the text: the sentences lie on disk, memory-mapped; what stays in memory is about 100 bytes
+a sentence (its places, its split, and a 64-bit hash while repeated ones are looked for).
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import time
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,8 @@ from typing import Any
 import numpy as np
 
 from vec2text.config import DataConfig
-from vec2text.encoders import Encoder, Fingerprint
-from vec2text.storage import write_text_whole
 
 SPLITS = ("train", "validation", "test")
-_SHARD = 2048
 _log = logging.getLogger(__name__)
 
 
@@ -100,6 +96,10 @@ class Corpus:
     """How many were read, dropped (and why), and kept in each split."""
     digest: str
     """Hash of all kept sentences."""
+    limited: bool
+    """Whether data.limit ended the reading, so that the source may hold more."""
+    sources: np.ndarray
+    """(N,) number of the row of the source, over all of its files, that each was read from."""
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split's sentences."""
@@ -162,7 +162,12 @@ def _parquet(path: Path, column: str) -> Iterator[Any]:
             yield from batch.column(0).to_pylist()
 
 
-_READERS = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
+def _npz(path: Path, column: str) -> Iterator[Any]:
+    with np.load(path) as arrays:  # without pickle: texts are an array of strings
+        yield from _field(dict(arrays), column).tolist()
+
+
+_READERS = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet, ".npz": _npz}
 
 
 def _field(record: Any, column: str) -> Any:
@@ -191,12 +196,12 @@ def _files(patterns: Sequence[str]) -> list[Path]:
     return files
 
 
-def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: True) -> Corpus:
+def build_corpus(config: DataConfig, fault: Callable[[str], str | None] = lambda text: None) -> Corpus:
     """Clean, deduplicate and split the sentences that `config` names; they are written to its cache folder.
 
     Args:
         config: sources, limits and shares.
-        fits: whether the encoder reads a sentence to its end (see `SentenceTransformerEncoder.fits`).
+        fault: why the encoder cannot make a vector of a whole sentence, or None (see `Encoder`).
 
     Raises:
         ValueError: the source cannot be read, or a split has no sentence.
@@ -206,10 +211,10 @@ def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: 
     for stale in cache.glob(".texts-*"):  # of a process that was killed; older than any that may be at work now
         if time.time() - stale.stat().st_mtime > 3600:
             stale.unlink(missing_ok=True)
-    counts = dict.fromkeys(("read", "empty", "repeated", "too_short", "too_long"), 0)
+    counts = dict.fromkeys(("read", "empty", "repeated", "too_short", "too_long", "unknown_words"), 0)
     seen: set[int] = set()
-    ends, splits, end = array("Q"), array("B"), 0
-    digest = hashlib.blake2b(digest_size=16)
+    ends, splits, sources, end = array("Q"), array("B"), array("Q"), 0
+    digest, limited = hashlib.blake2b(digest_size=16), False
     handle, name = tempfile.mkstemp(prefix=".texts-", dir=cache)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -217,24 +222,26 @@ def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: 
                 counts["read"] += 1
                 text = normalise(raw)
                 key = sentence_key(text)
-                fault = "empty" if not text else "repeated" if key in seen else _length_fault(text, config, fits)
-                if fault:
-                    counts[fault] += 1
+                wrong = "empty" if not text else "repeated" if key in seen else _length_fault(text, config)
+                if wrong := wrong or fault(text):
+                    counts[wrong] += 1
                     continue
                 seen.add(key)
                 line = text.encode() + b"\n"
                 digest.update(line)
                 end += file.write(line)
                 ends.append(end)
+                sources.append(counts["read"] - 1)
                 splits.append(split_of(key, config.validation, config.test))
-                if len(ends) == config.limit:
+                if limited := len(ends) == config.limit:
                     break
         path = cache / f"texts-{digest.hexdigest()}.txt"
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    corpus = Corpus(Lines(path, ends), np.frombuffer(splits, np.uint8), counts, digest.hexdigest())
+    rows = np.frombuffer(sources, np.uint64) if len(sources) else np.zeros(0, np.uint64)
+    corpus = Corpus(Lines(path, ends), np.frombuffer(splits, np.uint8), counts, digest.hexdigest(), limited, rows)
     for split in SPLITS:
         counts[split] = len(corpus.rows(split))
     if not all(counts[split] for split in SPLITS):
@@ -246,100 +253,14 @@ def build_corpus(config: DataConfig, fits: Callable[[str], bool] = lambda text: 
     return corpus
 
 
-def _length_fault(text: str, config: DataConfig, fits: Callable[[str], bool]) -> str | None:
+def _length_fault(text: str, config: DataConfig) -> str | None:
     words = text.count(" ") + 1
     if words < config.min_words:
         return "too_short"
     over_words = config.max_words is not None and words > config.max_words
     over_characters = config.max_characters is not None and len(text) > config.max_characters
-    return "too_long" if over_words or over_characters or not fits(text) else None
+    return "too_long" if over_words or over_characters else None
 
 
 def _sentence(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """The vectors of a corpus, memory-mapped from shards; read them with `vectors[rows]`."""
-
-    shards: list[np.ndarray] = field(repr=False)
-
-    def __len__(self) -> int:
-        return sum(len(shard) for shard in self.shards)
-
-    @property
-    def dimension(self) -> int:
-        """D."""
-        return self.shards[0].shape[1]
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors of the given rows: (len(rows), D) float32, in their order."""
-        found = np.empty((len(rows), self.dimension), np.float32)
-        places = np.asarray(rows) // _SHARD
-        for shard in np.unique(places):
-            mine = places == shard
-            found[mine] = self.shards[shard][np.asarray(rows)[mine] % _SHARD]
-        return found
-
-
-def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerprint: Fingerprint) -> Vectors:
-    """Vectors of all sentences, computed once and kept in shards named by their sentences.
-
-    A killed encode goes on after its last whole shard, and a corpus that grew at its end keeps its first shards.
-
-    Args:
-        corpus: N sentences.
-        encoder: makes the vectors.
-        cache: folder for the shards; there is one folder in it for each vector space.
-        fingerprint: the encoder's.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    folder = _space_folder(Path(cache), fingerprint)
-    shards = []
-    bar = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TextColumn("sentences"), TimeRemainingColumn())
-    with Progress(*bar, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(corpus.texts))
-        for start in range(0, len(corpus.texts), _SHARD):
-            texts = corpus.texts[start : start + _SHARD]
-            path = folder / f"{hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest()}.npy"
-            if not path.exists():
-                vectors = _checked(encoder.encode(texts), len(texts), fingerprint)
-                partial = path.with_suffix(f".{os.getpid()}.partial")
-                with partial.open("wb") as file:
-                    np.save(file, vectors)
-                os.replace(partial, path)
-            shards.append(np.load(path, mmap_mode="r"))
-            progress.advance(task, len(texts))
-    return Vectors(shards)
-
-
-def _checked(vectors: np.ndarray, count: int, fingerprint: Fingerprint) -> np.ndarray:
-    vectors = np.asarray(vectors, np.float32)
-    if vectors.shape != (count, fingerprint.dimension) or not np.isfinite(vectors).all():
-        raise ValueError(
-            f"encoder {fingerprint.encoder.name!r} gave an array of shape {vectors.shape} for {count} sentences; "
-            f"expected ({count}, {fingerprint.dimension}) finite numbers"
-        )
-    return vectors
-
-
-def _space_folder(cache: Path, fingerprint: Fingerprint) -> Path:
-    """The folder of one vector space; emptied when the encoder of that name has changed."""
-    described = {**fingerprint.to_dict(), "probes": None, "norm": None, "normalized": None}
-    described["encoder"] = {**described["encoder"], "batch_size": None}
-    name = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = cache / f"vectors-{name}"
-    record = folder / "fingerprint.json"
-    if record.exists():
-        try:
-            fingerprint.check_encoder(Fingerprint.from_dict(json.loads(record.read_text())))
-        except ValueError as error:
-            _log.warning("the cached vectors are of another encoder and are made anew: %s", error)
-            shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not record.exists():
-        write_text_whole(record, json.dumps(fingerprint.to_dict()))
-    return folder

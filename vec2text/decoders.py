@@ -5,6 +5,7 @@ Knows nothing of vectors or prefixes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,36 +26,89 @@ from vec2text.config import DecoderConfig
 from vec2text.storage import find_folder
 
 END = "<|end|>"
-"""The end token of a scratch GPT, and of a loaded one that has none."""
+"""The end token of a scratch GPT, and of a loaded one that has no special token at all."""
 
 
 def load_decoder(
     config: DecoderConfig, texts: Iterable[str], positions: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The GPT and tokenizer that `config` names.
+    """The GPT and tokenizer that `config` names; what of it is to be trained requires gradients.
 
     Args:
-        config: name, and the sizes of a scratch GPT.
+        config: name, the sizes of a scratch GPT, what is trained and how.
         texts: training sentences, from which a scratch GPT's vocabulary is learned; else not read.
         positions: the longest prefix and text together, in tokens.
 
     Raises:
-        ValueError: no such model, or it reads fewer positions.
+        ValueError: no such model, it reads fewer positions, or it has no module for the low-rank additions.
     """
-    if config.name == "scratch":
-        return _scratch(config, texts, positions)
     decoder: Any
-    decoder, tokenizer = open_decoder(config.name)
+    if config.name == "scratch":
+        decoder, tokenizer = _scratch(config, texts, positions)
+    else:
+        decoder, tokenizer = _named(config, positions)
+    if config.train == "projection_only":
+        decoder.requires_grad_(False)
+    elif config.train == "lora":
+        _add_lora(decoder, config)
+    if config.gradient_checkpointing:
+        decoder.gradient_checkpointing_enable({"use_reentrant": False})
+    return decoder, tokenizer
+
+
+def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A loaded GPT with room for `positions`, and its tokenizer with an end token."""
+    decoder: Any
+    decoder, tokenizer = open_decoder(config.name, config.precision)
     limit = getattr(decoder.config, "max_position_embeddings", None)
     if limit is not None and positions > limit:
         raise ValueError(
             f"decoder {config.name!r} reads {limit} positions, but projection.prefix_length and data.max_tokens "
             f"together need {positions}: lower one of them"
         )
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token is None:  # any other special token can learn to end a text, but never plain text
+        tokenizer.eos_token = tokenizer.sep_token or tokenizer.pad_token or tokenizer.bos_token
+    if tokenizer.eos_token is None:
+        if config.train != "all":
+            raise ValueError(
+                f"the tokenizer of decoder {config.name!r} has no end token, and decoder.train={config.train} cannot "
+                "learn a new one: use decoder.train=all"
+            )
         tokenizer.add_special_tokens({"eos_token": END})
         decoder.resize_token_embeddings(max(len(tokenizer), decoder.get_input_embeddings().num_embeddings))
     return decoder, tokenizer
+
+
+def _add_lora(decoder: Any, config: DecoderConfig) -> None:
+    """Low-rank additions to the weights, in fp32; they alone are trained (Hu et al., 2021, arXiv:2106.09685)."""
+    try:
+        from peft import LoraConfig
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+    except ImportError as error:
+        raise ValueError(f"decoder.train=lora: {error}; install it with `pip install 'vec2text-gpt[lora]'`") from error
+    rank, model_type = config.lora_rank or 16, decoder.config.model_type
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=config.lora_alpha or 2 * rank,
+        lora_dropout=config.lora_dropout or 0.0,
+        target_modules=config.lora_targets or (None if model_type in KNOWN else "all-linear"),
+        fan_in_fan_out=model_type == "gpt2",  # its matrices are stored the other way round
+        task_type="CAUSAL_LM",
+    )
+    try:
+        decoder.add_adapter(settings)
+    except ValueError as error:
+        modules = {name.rpartition(".")[2] for name, module in decoder.named_modules() if hasattr(module, "weight")}
+        raise ValueError(
+            f"decoder.lora_targets {config.lora_targets} do not fit {config.name!r}; it has "
+            f"{', '.join(sorted(modules))}"
+        ) from error
+    # The adapter alone is saved: this is how it finds the weights that it adds to.
+    if Path(config.name).is_dir():
+        decoder.peft_config["default"].base_model_name_or_path = str(Path(config.name).resolve())
+    for parameter in decoder.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def quiet() -> None:
@@ -62,17 +116,25 @@ def quiet() -> None:
     disable_progress_bar()
 
 
-def open_decoder(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A Hugging Face causal LM and its tokenizer, in fp32, from a folder or the hub.
+def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A Hugging Face causal LM and its tokenizer, from a folder or the hub; an adapter with what it adds to.
+
+    Args:
+        name: folder or hub name.
+        precision: of the weights: `fp32` or `bf16`.
 
     Raises:
         ValueError: it cannot be loaded, or weights are missing in it.
     """
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
     try:
         if "/" in str(name):  # a quick question, before the library asks for file after file, each with its retries
             find_folder(name, only=["config.json"])
+        if (Path(name) / "adapter_config.json").exists():
+            base = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
+            find_folder(base["base_model_name_or_path"], only=["config.json"])
         tokenizer = AutoTokenizer.from_pretrained(str(name))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(name), dtype="float32", output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype, output_loading_info=True)
     except Exception as error:  # each backend of each architecture raises its own kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Encoders: sentences in, vectors out, and the fingerprint by which a vector space is recognised.
+"""Encoders: sentences in, vectors out. One class a kind of encoder; `encoder.kind` in conf says which.
 
 Knows nothing of projections, GPTs or files of vectors.
 
@@ -7,12 +7,15 @@ Shapes: N sentences, D vector dimension.
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+import sys
 import time
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,16 +23,18 @@ import numpy as np
 from vec2text.config import EncoderConfig
 from vec2text.storage import find_folder
 
-PROBES = ("The cat sat on the mat.", "Where will you be at nine tomorrow?", "Стоимость билета: 42 рубля!")
-"""Three fixed sentences whose vectors tell one vector space from another."""
-
 _BUNDLED = "all-MiniLM-L6-v2"
 _BATCH_SIZES = (32, 64, 128, 256)
 _TIMED_SENTENCES = 512
+_POOLING = {"mean": "mean", "last": "lasttoken", "cls": "cls"}
 
 
 class Encoder(Protocol):
-    """Anything with a name, a dimension and `encode` is an encoder."""
+    """Anything with a name, a dimension and `encode` is an encoder.
+
+    It may also have `fault(text)`: None when it can make a vector of the whole text, `too_long` when it reads only its
+    beginning, `unknown_words` when it knows no word of it; and `usage()`: what it has cost so far, in words.
+    """
 
     name: str
     dimension: int
@@ -39,26 +44,69 @@ class Encoder(Protocol):
         ...
 
 
+def load_encoder(config: EncoderConfig, device: str | None = None) -> Encoder:
+    """The encoder that `config` names, on `device` (None: the best one here).
+
+    Raises:
+        ValueError: there is none, it cannot be loaded or reached, or a package that it needs is missing.
+    """
+    kinds: dict[str, Callable[[EncoderConfig, str | None], Encoder]] = {
+        "sentence_transformer": SentenceTransformerEncoder,
+        "transformer": SentenceTransformerEncoder,
+        "word_vectors": WordVectorEncoder,
+        "openai": OpenAIEncoder,
+        "python": _python_object,
+    }
+    if config.kind not in kinds:
+        raise ValueError(
+            f"vectors of {config.name!r} were given, not made here: give vectors instead of texts, or name the "
+            "encoder that makes them"
+        )
+    return kinds[config.kind](config, device)
+
+
+def encode_checked(encoder: Encoder, texts: Sequence[str], dimension: int) -> np.ndarray:
+    """Vectors of `texts`, (N, D) float32, from an encoder that need not be ours.
+
+    Raises:
+        ValueError: it gave another number of vectors, another dimension, NaN or infinity.
+    """
+    vectors = np.asarray(encoder.encode(texts), np.float32)
+    if vectors.shape != (len(texts), dimension):
+        raise ValueError(
+            f"encoder {encoder.name!r} gave an array of shape {vectors.shape} for {len(texts)} sentences; "
+            f"expected ({len(texts)}, {dimension}): its dimension must stay the same from call to call"
+        )
+    if not np.isfinite(vectors).all():
+        row = int(np.argmin(np.isfinite(vectors).all(1)))
+        raise ValueError(
+            f"encoder {encoder.name!r} gave NaN or infinity for sentence {row} of {len(texts)} ({texts[row]!r:.60}); "
+            "expected finite numbers"
+        )
+    return vectors
+
+
 class SentenceTransformerEncoder:
-    """A sentence-transformers model, with all of its modules (pooling, Dense, Normalize) as published.
+    """A sentence-transformers model with all of its modules as published, or a bare transformer with a pooling.
+
+    Of kind `transformer`, the model's last hidden states are pooled by sentence-transformers' own Pooling: the `mean`
+    over the tokens, padding left out; the `last` token's state; or the first (`cls`).
 
     Args:
-        config: which model, its prompt, and how many sentences are encoded at a time.
+        config: which model, and how texts are put to it.
         device: a torch device; None: the best one here.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: there is no such model, or no such prompt in it.
     """
 
     def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
-        from sentence_transformers import SentenceTransformer  # seconds of import, wanted only here
-
         self.config, self.name = config, config.name
         try:
             place = _resolve(config.name)
             if "/" in place:  # a quick question, before the library asks for file after file, each with its retries
                 find_folder(place, only=["config.json", "modules.json"])
-            self.model = SentenceTransformer(place, device=device)
+            self.model = (_pooled if config.kind == "transformer" else _published)(place, config, device)
         except Exception as error:  # each kind of model and file raises its own
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
@@ -66,9 +114,22 @@ class SentenceTransformerEncoder:
                 f"a hub name that can be downloaded, or {_BUNDLED}"
             ) from error
         self.model.eval()
-        self.dimension = int(self.model.get_embedding_dimension() or len(self._encode([PROBES[0]], 1)[0]))
+        if config.max_length is not None:
+            self.model.max_seq_length = config.max_length
+        prompts = self.model.prompts
+        if config.prompt_name is not None and config.prompt_name not in prompts:
+            raise ValueError(
+                f"encoder.prompt_name is {config.prompt_name!r}, but {config.name!r} has "
+                f"{', '.join(prompts) or 'none'}: choose one of these, or give the text itself as encoder.prompt"
+            )
+        name = config.prompt_name or self.model.default_prompt_name
+        self.prompt: str = config.prompt or (prompts[name] if name else "")
+        # A tokenizer with no token for "nothing", as GPT-2's, reads its end token instead.
+        empty = self.model.tokenizer(self.prompt)["input_ids"]
+        self._nothing = "" if len(empty) else str(self.model.tokenizer.eos_token)
         self.batch_size = config.batch_size
         self._rates: dict[int, float] = {}
+        self.dimension = self._encode(["a"], 1).shape[1]
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of `texts`: (N, D) float32.
@@ -88,32 +149,30 @@ class SentenceTransformerEncoder:
         pieces.append(self._encode(texts[done:], self.batch_size or _BATCH_SIZES[0]))
         return np.concatenate(pieces)  # (N, D)
 
-    def fits(self, text: str) -> bool:
-        """Whether the encoder reads all of `text`: a vector of half a sentence would describe something else."""
+    def fault(self, text: str) -> str | None:
+        """`too_long` when the encoder does not read all of `text`: its vector would describe something else."""
         limit = self.model.max_seq_length
-        text = self.config.prompt + text
+        text = self.prompt + text
         # No tokenizer makes more tokens than bytes, so only long texts need to be tokenised to know.
         if limit is None or len(text.encode()) <= limit - 8:
-            return True
-        return len(self.model.tokenizer(text, truncation=False, verbose=False)["input_ids"]) <= limit
+            return None
+        tokens = self.model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        return None if len(tokens) <= limit else "too_long"
 
     def _encode(self, texts: list[str], batch_size: int) -> np.ndarray:
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
         vectors = self.model.encode(
-            texts,
+            [text or self._nothing for text in texts],
             batch_size=batch_size,
-            prompt=self.config.prompt or None,
+            prompt=self.prompt,
             normalize_embeddings=self.config.normalize,
+            truncate_dim=self.config.truncate_dimension,
             show_progress_bar=False,
             convert_to_numpy=True,
+            **({"task": self.config.task} if self.config.task else {}),
         )
         return np.asarray(vectors, np.float32)
-
-
-def load_encoder(config: EncoderConfig, device: str | None = None) -> SentenceTransformerEncoder:
-    """The encoder that `config` names, on `device` (None: the best one here)."""
-    return SentenceTransformerEncoder(config, device)
 
 
 def _resolve(name: str) -> str:
@@ -125,103 +184,233 @@ def _resolve(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a vector space is called and how to recognise it.
+def _settings(config: EncoderConfig) -> tuple[Any, dict[str, Any]]:
+    import torch
 
-    Two encoders share a space when they give the same vectors to the three probe sentences, whatever their names.
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+    return dtype, {"trust_remote_code": config.trust_remote_code}
+
+
+def _published(place: str, config: EncoderConfig, device: str | None) -> Any:
+    """A sentence-transformers model: pooling, Dense, Normalize and whatever else it was published with."""
+    from sentence_transformers import SentenceTransformer  # seconds of import, wanted only here
+
+    dtype, trust = _settings(config)
+    return SentenceTransformer(place, device=device, model_kwargs={"dtype": dtype}, **trust).to(dtype)
+
+
+def _pooled(place: str, config: EncoderConfig, device: str | None) -> Any:
+    """A Hugging Face transformer without its output layer, and a pooling over its last hidden states."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    dtype, trust = _settings(config)
+    transformer = modules.Transformer(
+        place, model_kwargs={"dtype": dtype, **trust}, config_kwargs=trust, processor_kwargs=trust
+    )
+    tokenizer = transformer.tokenizer
+    # Models with absolute positions count them from the left, padding included.
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:  # GPT-2 and Llama have none; any will do, since it is masked
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    if config.end_token:
+        _append_end(tokenizer)
+    pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode=_POOLING[config.pooling or ""])
+    return SentenceTransformer(modules=[transformer, pooling], device=device).to(dtype)
+
+
+def _append_end(tokenizer: Any) -> None:
+    """Make the tokenizer end every text with its end token, also one that is cut."""
+    from tokenizers.processors import Sequence as Steps
+    from tokenizers.processors import TemplateProcessing
+
+    end = tokenizer.eos_token
+    if end is None:
+        raise ValueError("its tokenizer has no end token: set encoder.end_token=false")
+    if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
+        return
+    append = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)])
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = Steps([backend.post_processor, append] if backend.post_processor else [append])
+
+
+class WordVectorEncoder:
+    """The mean of the vectors of a sentence's words: word2vec, GloVe or fastText, from a file that gensim reads.
+
+    A word is looked up as it stands, then in lower case; words (and punctuation) that the file lacks are left out.
+
+    Args:
+        config: `name` is the file: `.txt` or `.vec` (a word and its numbers a line, with or without a first line of
+            sizes), `.bin` (word2vec's, or Facebook's fastText), `.kv` (gensim's own, which is a pickle: open only what
+            you trust).
+        device: not heeded.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be read.
     """
 
-    encoder: EncoderConfig
-    """How to load the encoder again."""
-    dimension: int
-    """D."""
-    normalized: bool
-    """Whether every vector has length 1."""
-    norm: float
-    """Mean length of the probe vectors."""
-    probes: tuple[tuple[float, ...], ...]
-    """Vectors of PROBES, (3, D)."""
+    def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
+        self.config, self.name = config, config.name
+        path = Path(config.name)
+        if not path.is_file():
+            raise ValueError(f"encoder.name: there is no file {path}; expected word vectors (.txt .vec .bin .kv)")
+        try:
+            self.words = _read_word_vectors(path)
+        except Exception as error:  # gensim's readers raise whatever they stumble over
+            raise ValueError(f"{path} cannot be read as word vectors: {' '.join(str(error).split())[:200]}") from error
+        self.dimension = int(self.words.vector_size)
 
-    @classmethod
-    def of(cls, encoder: Encoder) -> Fingerprint:
-        """The fingerprint of an encoder: three sentences are encoded."""
-        vectors = np.asarray(encoder.encode(list(PROBES)), np.float32)
-        norms = np.linalg.norm(vectors, axis=1)
-        config = getattr(encoder, "config", None) or EncoderConfig(name=encoder.name)
-        return cls(
-            encoder=config,
-            dimension=int(vectors.shape[1]),
-            normalized=bool(np.allclose(norms, 1.0, atol=1e-3)),
-            norm=float(norms.mean()),
-            probes=tuple(tuple(float(x) for x in row) for row in vectors),
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of `texts`: (N, D) float32; zeros for a text of which no word is known (see `fault`)."""
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        for row, text in enumerate(texts):
+            if found := [vector for word in _words(text) if (vector := self._lookup(word)) is not None]:
+                vectors[row] = np.mean(found, 0)
+        return _unit(vectors) if self.config.normalize else vectors
+
+    def fault(self, text: str) -> str | None:
+        """`unknown_words` when no word of `text` is in the file."""
+        return None if any(self._lookup(word) is not None for word in _words(text)) else "unknown_words"
+
+    def _lookup(self, word: str) -> np.ndarray | None:
+        for form in (word, word.lower()):
+            if form in self.words:  # fastText also makes vectors for words that it never saw, of their parts
+                vector: np.ndarray = self.words[form]
+                return vector
+        return None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+(?:'\w+)?|[^\w\s]", text)
+
+
+def _read_word_vectors(path: Path) -> Any:
+    models = _extra("gensim.models", "word-vectors")
+    if path.suffix == ".kv":
+        return models.KeyedVectors.load(str(path))
+    if path.suffix == ".bin":
+        with path.open("rb") as file:
+            facebook = file.read(4) == b"\xba\x16\x4f\x2f"  # fastText's mark, little-endian
+        if facebook:
+            return _extra("gensim.models.fasttext", "word-vectors").load_facebook_vectors(str(path))
+        return models.KeyedVectors.load_word2vec_format(str(path), binary=True)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        sizes = len(file.readline().split()) == 2
+    return models.KeyedVectors.load_word2vec_format(str(path), no_header=not sizes)
+
+
+class OpenAIEncoder:
+    """An OpenAI-compatible embeddings endpoint, through the official client: OpenAI's own, vLLM, TEI, Ollama, ...
+
+    The key is read from the environment variable OPENAI_API_KEY, and nowhere else. Answers of 429 and 5xx and lost
+    connections are tried again, after growing pauses or as the server asks. API:
+    https://platform.openai.com/docs/api-reference/embeddings
+
+    Args:
+        config: the model's name, `base_url` of a server that is not OpenAI's, `truncate_dimension`, `batch_size`.
+        device: not heeded.
+
+    Raises:
+        ValueError: no key, no such server or model.
+    """
+
+    def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
+        self._openai = _extra("openai", "openai")
+        self.config, self.name, self.tokens = config, config.name, 0
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and config.base_url is None:
+            raise ValueError("encoder.kind=openai needs a key: set the environment variable OPENAI_API_KEY")
+        self._client = self._openai.OpenAI(
+            api_key=key or "none", base_url=config.base_url, max_retries=config.retries, timeout=60
         )
+        self.dimension = 0
+        self.dimension = self._ask(["a"]).shape[1]
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Fingerprint:
-        """The inverse of `to_dict`."""
-        probes = tuple(tuple(row) for row in values["probes"])
-        return cls(**{**values, "encoder": EncoderConfig(**values["encoder"]), "probes": probes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as inverter.json and the vector cache keep them."""
-        return asdict(self)
-
-    def open_encoder(self, name: str | None = None, device: str | None = None) -> SentenceTransformerEncoder:
-        """The encoder of this space, or the one called `name` if it is of this space.
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of `texts`: (N, D) float32, asked for in batches.
 
         Raises:
-            ValueError: it cannot be loaded, or makes other vectors.
+            ValueError: the server refuses, stays silent, or answers with something else than these vectors.
         """
-        encoder = load_encoder(replace(self.encoder, name=name or self.encoder.name), device)
-        self.check_encoder(Fingerprint.of(encoder))
-        return encoder
+        size = self.config.batch_size or 128
+        pieces = [self._ask(list(texts[start : start + size])) for start in range(0, len(texts), size)]
+        vectors = np.concatenate(pieces) if pieces else np.zeros((0, self.dimension), np.float32)
+        return _unit(vectors) if self.config.normalize else vectors
 
-    def check_encoder(self, other: Fingerprint) -> None:
-        """Refuse an encoder whose vectors are not of this space.
+    def usage(self) -> str:
+        """What it has cost so far."""
+        return f"{self.tokens:,} tokens billed"
 
-        Raises:
-            ValueError: another dimension, or other vectors for the probe sentences.
-        """
-        ours, theirs = self.encoder.name, other.encoder.name
-        if other.dimension != self.dimension:
+    def _ask(self, texts: list[str]) -> np.ndarray:
+        """One request."""
+        place, config = self._client.base_url, self.config
+        wanted = {"dimensions": config.truncate_dimension} if config.truncate_dimension else {}
+        try:
+            # An empty text is refused by some servers; a space stands for it.
+            inputs = [config.prompt + text or " " for text in texts]
+            answer = self._client.embeddings.create(model=config.name, input=inputs, **wanted)
+            rows = sorted(answer.data, key=lambda item: item.index)
+            vectors = np.array([row.embedding for row in rows], np.float32)
+            self.tokens += answer.usage.total_tokens if answer.usage else 0
+        except self._openai.AuthenticationError as error:
+            raise ValueError(f"{place} refuses the key (401): set OPENAI_API_KEY to one that it accepts") from error
+        except self._openai.APIConnectionError as error:
             raise ValueError(
-                f"encoder {theirs!r} makes vectors of dimension {other.dimension}, but this was made for "
-                f"{ours!r} with dimension {self.dimension}: use {ours!r}"
-            )
-        a, b = np.array(self.probes), np.array(other.probes)
-        cosines = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)).clip(1e-12)
-        if cosines.min() < 0.999:
+                f"{place} cannot be reached ({error}): check encoder.base_url, and that the server runs"
+            ) from error
+        except self._openai.APIStatusError as error:
+            reason = " ".join(str(error.message).split())[:200]
             raise ValueError(
-                f"encoder {theirs!r} is not the one this was made for ({ours!r}, prompt {self.encoder.prompt!r}): "
-                f"its vectors of the probe sentences differ (cosine {cosines.min():.3f}, expected > 0.999)"
-            )
-        if not 0.99 < other.norm / self.norm < 1.01:
+                f"{place} answers {error.status_code} for model {config.name!r} and {len(texts)} texts: {reason}"
+            ) from error
+        except Exception as error:  # what the client makes of an answer that is none
             raise ValueError(
-                f"encoder {theirs!r} makes vectors of length {other.norm:.3g}, but {ours!r} made them of length "
-                f"{self.norm:.3g}: check encoder.normalize"
-            )
-
-    def check_vectors(self, vectors: np.ndarray) -> None:
-        """Refuse vectors of another dimension; warn when their lengths contradict the space.
-
-        Args:
-            vectors: (N, D).
-
-        Raises:
-            ValueError: the dimension is another one.
-        """
-        if vectors.shape[-1] != self.dimension:
+                f"{place} gives a broken answer ({error!r:.150}): is it an embeddings endpoint?"
+            ) from error
+        if len(vectors) != len(texts) or vectors.ndim != 2 or (self.dimension and vectors.shape[1] != self.dimension):
             raise ValueError(
-                f"the vectors have dimension {vectors.shape[-1]}, but this inverter was trained on vectors of "
-                f"dimension {self.dimension} from {self.encoder.name!r}: use that encoder's vectors"
+                f"{place} gave vectors of shape {vectors.shape} for {len(texts)} texts; "
+                f"expected ({len(texts)}, {self.dimension or 'D'})"
             )
-        norm = float(np.linalg.norm(vectors.astype(np.float32), axis=1).mean())
-        low, high = (0.98, 1.02) if self.normalized else (self.norm / 3, self.norm * 3)
-        if not low <= norm <= high:
-            warnings.warn(
-                f"the vectors have length {norm:.3g} on average, but those of {self.encoder.name!r} have length "
-                f"{self.norm:.3g}: check that they come from this encoder with all of its layers (pooling, Dense, "
-                "Normalize), and that they were not scaled, averaged or quantised without rescaling",
-                stacklevel=2,
-            )
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"{place} gave NaN or infinity in a vector; expected finite numbers")
+        return vectors
+
+
+def _python_object(config: EncoderConfig, device: str | None = None) -> Encoder:
+    """The encoder `module:name` of the user's own code: an object with name, dimension, encode, or what makes one."""
+    module, _, attribute = config.name.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+        encoder: Any = found if hasattr(found, "encode") and not isinstance(found, type) else found()
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(
+            f"encoder {config.name!r} cannot be made: {type(error).__name__}: {error}; expected module:name of an "
+            "object with name, dimension and encode(texts), or of a function or class that makes one"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+    lacking = [name for name in ("name", "dimension", "encode") if not hasattr(encoder, name)]
+    if lacking:
+        raise ValueError(f"encoder {config.name!r} has no {' and no '.join(lacking)}; an encoder needs all three")
+    encoder.config = config  # so that an inverter knows how to open it again
+    made: Encoder = encoder
+    return made
+
+
+def _extra(module: str, extra: str) -> ModuleType:
+    """A package that not everyone needs.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{error}: install it with `pip install 'vec2text-gpt[{extra}]'`") from error
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return unit

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from vec2text import metrics
-from vec2text.corpus import Corpus, Vectors
-from vec2text.encoders import Encoder
+from vec2text.cache import Vectors
+from vec2text.corpus import Corpus
+from vec2text.encoders import Encoder, encode_checked
 from vec2text.inverter import Inverter
 
 
@@ -28,12 +29,13 @@ class Scores:
     token_f1: float
     """Mean F1 of words, 0 to 1."""
     similarity: float
-    """Mean cosine between the vector of the reconstruction and the vector that was inverted."""
+    """Mean cosine between the vector of the reconstruction and the vector that was inverted; NaN without encoder."""
 
     def rounded(self) -> dict[str, float]:
-        """The scores with the digits that mean something."""
+        """The scores with the digits that mean something; without those that could not be measured."""
         digits = {"bleu": 1}
-        return {name: round(value, digits.get(name, 3)) for name, value in asdict(self).items()}
+        measured = {name: value for name, value in asdict(self).items() if not np.isnan(value)}
+        return {name: round(value, digits.get(name, 3)) for name, value in measured.items()}
 
 
 def score(references: Sequence[str], reconstructions: Sequence[str], similarities: np.ndarray) -> Scores:
@@ -53,35 +55,48 @@ class Evaluation:
     references: list[str]
     reconstructions: list[str]
     similarities: np.ndarray
-    """(N,) cosine of each reconstruction's vector to the target vector."""
+    """(N,) cosine of each reconstruction's vector to the target vector; NaN without encoder."""
     scores: Scores
 
 
 def evaluate(
-    inverter: Inverter, encoder: Encoder, references: Sequence[str], vectors: np.ndarray, **options: Any
+    inverter: Inverter, encoder: Encoder | None, references: Sequence[str], vectors: np.ndarray, **options: Any
 ) -> Evaluation:
     """Invert the vectors of held-out sentences and compare.
 
     Args:
         inverter: what is judged.
-        encoder: re-embeds what came back: one query a sentence, for the similarity only.
+        encoder: re-embeds what came back: one query a sentence, for the similarity only. None: it is not measured.
         references: N sentences.
         vectors: theirs, (N, D).
         **options: of `Inverter.invert`; greedy without.
     """
     texts = inverter.invert(vectors, **options)
-    similarities = metrics.cosine(encoder.encode(texts), vectors)
+    similarities = _similarities(encoder, texts, vectors)
     return Evaluation(list(references), texts, similarities, score(references, texts, similarities))
 
 
+def _similarities(encoder: Encoder | None, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    """Cosine of each text's vector (or of the only one's) to each of (N, D) vectors: (N,)."""
+    if encoder is None:
+        return np.full(len(vectors), np.nan, np.float32)
+    found = encode_checked(encoder, texts, vectors.shape[1])
+    return metrics.cosine(np.broadcast_to(found, vectors.shape), vectors)
+
+
 def baselines(
-    inverter: Inverter, encoder: Encoder, references: Sequence[str], vectors: np.ndarray, corpus: Corpus, known: Vectors
+    inverter: Inverter,
+    encoder: Encoder | None,
+    references: Sequence[str],
+    vectors: np.ndarray,
+    corpus: Corpus,
+    known: Vectors,
 ) -> dict[str, Scores]:
     """What one gets without inverting: the nearest training sentence, and the GPT's guess for a vector of zeros.
 
     Args:
         inverter: its GPT guesses.
-        encoder: embeds that guess.
+        encoder: embeds that guess; None: its similarity is not measured.
         references: N held-out sentences.
         vectors: theirs, (N, D).
         corpus: its training sentences are searched.
@@ -89,7 +104,7 @@ def baselines(
     """
     nearest, similarities = _nearest(vectors, known, corpus.rows("train"))
     guess = inverter.unaided()
-    alike = metrics.cosine(np.repeat(encoder.encode([guess]), len(vectors), 0), vectors)
+    alike = _similarities(encoder, [guess], vectors)
     return {
         "nearest training sentence": score(references, [corpus.texts[row] for row in nearest], similarities),
         "zero vector": score(references, [guess] * len(references), alike),

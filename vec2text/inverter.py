@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vec2text.config import ProjectionConfig
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
-from vec2text.encoders import Fingerprint
+from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy
 from vec2text.projection import Projection
 from vec2text.storage import find_folder, written_whole
@@ -108,9 +108,9 @@ class Inverter(nn.Module):
 
     def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The GPT's last hidden states at the places that predict text tokens and the end: (B, T + 1, H)."""
-        prefix = self.projection(vectors)  # (B, P, H)
         tokens = self.decoder.get_input_embeddings()(ids)  # (B, T, H)
-        inputs = torch.cat([prefix, tokens.to(prefix.dtype)], 1)  # (B, P + T, H)
+        prefix = self.projection(vectors).to(tokens.dtype)  # (B, P, H)
+        inputs = torch.cat([prefix, tokens], 1)  # (B, P + T, H)
         hidden = self.decoder.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
         return hidden[:, prefix.shape[1] - 1 :]
 
@@ -176,17 +176,14 @@ class Inverter(nn.Module):
         was_training = self.training
         self.eval()
         texts: list[str] = []
+        dtype = self.decoder.get_input_embeddings().weight.dtype
         for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size].to(self.device, self._dtype)
-            found = decode(self.decoder, self.projection(batch), self.end_id, options, generator)
+            batch = rows[start : start + batch_size].to(self.device, self.projection.dtype)
+            prefixes = self.projection(batch).to(dtype)  # (B, P, H)
+            found = decode(self.decoder, prefixes, self.end_id, options, generator)
             texts += self.tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         self.train(was_training)
         return [" ".join(text.split()) for text in texts]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.decoder.get_input_embeddings().weight.dtype
-        return dtype
 
     def _check_length(self, max_tokens: int) -> None:
         positions = getattr(self.decoder.config, "max_position_embeddings", None)
@@ -239,7 +236,9 @@ class Inverter(nn.Module):
         """
         folder = find_folder(name)
         description = _read_description(folder)
-        decoder, tokenizer = open_decoder(folder / "decoder")
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
+        decoder, tokenizer = open_decoder(folder / "decoder", precision)
         try:
             fingerprint = Fingerprint.from_dict(description["fingerprint"])
             config = ProjectionConfig(**description["projection"])
@@ -252,12 +251,10 @@ class Inverter(nn.Module):
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder}/projection.safetensors is broken: {reason}; save the inverter again") from error
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         inverter.eval()
         try:
-            return inverter.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+            return inverter.to(device)
         except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is no such device
             raise ValueError(f"device {str(device)!r}: {str(error).splitlines()[0]}") from error
 

@@ -53,6 +53,11 @@ class Projection(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         nn.init.constant_(self.norm.weight, token_rms)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return next((parameter.dtype for parameter in self.parameters()), torch.float32)
+
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """The prefix of each vector."""
         if self.config.kind == "zero_pad":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,15 @@ class RunLog:
         table.add_column("similarity", justify="right")
         for reference, text, similarity in rows:
             style = "green" if reference == text else ""
-            table.add_row(escape(reference), escape(text), f"{similarity:.3f}", style=style)
+            table.add_row(escape(reference), escape(text), _digits(similarity), style=style)
         self.console.print(table)
         if self._writer:
-            samples = [{"reference": r, "reconstruction": t, "similarity": round(s, 4)} for r, t, s in rows]
+            samples = [
+                {"reference": r, "reconstruction": t, "similarity": None if isnan(s) else round(s, 4)}
+                for r, t, s in rows
+            ]
             self._append("samples.jsonl", {"step": step, "samples": samples})
-            lines = [f"| {_cell(r)} | {_cell(t)} | {s:.3f} |" for r, t, s in rows]
+            lines = [f"| {_cell(r)} | {_cell(t)} | {_digits(s)} |" for r, t, s in rows]
             head = "| reference | reconstruction | similarity |\n|---|---|--:|\n"
             self._writer.add_text("samples", head + "\n".join(lines), step)
 
@@ -105,6 +109,10 @@ class RunLog:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self._folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _digits(similarity: float) -> str:
+    return "-" if isnan(similarity) else f"{similarity:.3f}"
 
 
 def _cell(text: str) -> str:

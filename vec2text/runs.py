@@ -20,11 +20,13 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from vec2text.batches import Data, Examples
+from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import RunConfig
-from vec2text.corpus import SPLITS, Corpus, build_corpus, encode_corpus
+from vec2text.corpus import SPLITS, Corpus, build_corpus
 from vec2text.decoders import load_decoder
-from vec2text.encoders import Fingerprint, load_encoder
+from vec2text.encoders import Encoder, load_encoder
 from vec2text.evaluation import baselines, evaluate
+from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 from vec2text.storage import locked, recover, write_text_whole
 from vec2text.training import fit
@@ -32,8 +34,12 @@ from vec2text.training import fit
 _log = logging.getLogger(__name__)
 
 
-def train(config: RunConfig) -> dict[str, Any]:
+def train(config: RunConfig, encoder: Encoder | None = None) -> dict[str, Any]:
     """Train the inverter that `config` describes, or go on with it, and judge it on test sentences.
+
+    Args:
+        config: the run.
+        encoder: any object with name, dimension and encode, instead of the one that `config.encoder` names.
 
     Returns:
         The final report, as `results.json` in the run's folder keeps it.
@@ -51,34 +57,41 @@ def train(config: RunConfig) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(results.read_text())
         return report
     with locked(folder) if state.is_main_process else nullcontext():
-        return _go_on(config, folder, state)
+        return _go_on(config, encoder, folder, state)
 
 
-def _go_on(config: RunConfig, folder: Path, state: PartialState) -> dict[str, Any]:
+def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: PartialState) -> dict[str, Any]:
     """Train from where the run is."""
     for name in ("checkpoint", "inverter"):
         recover(folder / name)
-    encoder = load_encoder(config.encoder)
-    fingerprint = Fingerprint.of(encoder)
+    if encoder is None and config.encoder.kind != "precomputed":
+        encoder = load_encoder(config.encoder)
     with state.main_process_first():
-        corpus = build_corpus(config.data, encoder.fits)
+        corpus = build_corpus(config.data, getattr(encoder, "fault", lambda text: None))
         _same_corpus(folder, corpus)
-        vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
+        if encoder is None:
+            vectors = stored_vectors(corpus, config.encoder.vectors, config.data.cache)
+            fingerprint = Fingerprint.of_vectors(config.encoder, vectors[np.arange(min(1000, len(vectors)))])
+        else:
+            fingerprint = Fingerprint.of(encoder)
+            vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
     set_seed(config.training.seed)
     positions = config.projection.prefix_length + config.data.max_tokens
     decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, config.data.max_tokens)
     examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens) for split in SPLITS]
     _log.info(
-        "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, %s in the projection",
+        "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, of which %s are trained; "
+        "%s in the projection",
         f"{len(examples[0]):,}",
         f"{examples[0].too_long:,}",
         config.data.max_tokens,
         f"{decoder.num_parameters():,}",
+        f"{decoder.num_parameters(only_trainable=True):,}",
         f"{sum(p.numel() for p in inverter.projection.parameters()):,}",
     )
     data = Data(corpus, vectors, examples[0], examples[1], examples[2], encoder)
-    fit(inverter, data, config.training, folder, freeze_decoder=config.decoder.train == "projection_only")
+    fit(inverter, data, config.training, folder)
     return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}
 
 
@@ -91,9 +104,9 @@ def describe(report: dict[str, Any], config: RunConfig) -> str:
     ]
     for name, scores in report.items():
         if isinstance(scores, dict):
+            similarity = f"{scores['similarity']:.3f}" if "similarity" in scores else "-"
             lines.append(
-                f"{name:26}{scores['exact_match']:>12.1%}{scores['bleu']:>8.1f}{scores['token_f1']:>10.3f}"
-                f"{scores['similarity']:>12.3f}"
+                f"{name:26}{scores['exact_match']:>12.1%}{scores['bleu']:>8.1f}{scores['token_f1']:>10.3f}{similarity:>12}"
             )
     saved = f"{config.runs}/{config.name}/inverter"
     lines += ["", f"saved in {saved}; to use it:"]

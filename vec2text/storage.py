@@ -103,7 +103,10 @@ def find_folder(name: str | Path, only: list[str] | None = None) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=only))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"there is no folder {name}, and no hub repository of that name: {reason}") from error
+        raise ValueError(
+            f"there is no folder {name} here, and the hub gives no repository of that name: check the name and the "
+            f"network, or fetch it elsewhere (`hf download {name} --local-dir FOLDER`) and give the folder ({reason})"
+        ) from error
 
 
 def newest_inverter(runs: Path = Path("runs")) -> Path:

@@ -66,8 +66,10 @@ class Progress:
     """Whether the budget is spent and the last evaluation done."""
 
 
-def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *, freeze_decoder: bool = False) -> None:
-    """Train, log and checkpoint in `folder`; the best inverter ends up in `folder/inverter`.
+def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) -> None:
+    """Train what of the inverter requires gradients; log and checkpoint in `folder`.
+
+    The best inverter ends up in `folder/inverter`.
 
     A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, on a CPU, a run
     that was killed and started again ends with the same weights as one that never was; with a budget in minutes it
@@ -78,7 +80,6 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
         data: sentences and vectors.
         config: budget, optimiser, logging.
         folder: the run's.
-        freeze_decoder: train the projection only.
 
     Raises:
         TrainingStopped: Ctrl-C or SIGTERM; a checkpoint is saved.
@@ -91,8 +92,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path, *,
     )
     set_seed(config.seed + accelerator.process_index)
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
-    inverter.decoder.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
-    inverter.decoder.requires_grad_(not freeze_decoder)
+    plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
+    inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
     optimizer = make_optimizer(inverter, config)
     inverter.to(accelerator.device)
     checkpoint = folder / "checkpoint"
@@ -255,7 +256,8 @@ class _Run:
             better = found.scores.bleu > self.progress.best_bleu
             self.log.say(
                 f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
-                f"BLEU {scores['bleu']:.1f}, similarity {scores['similarity']:.3f}{' (best so far)' if better else ''}"
+                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}"
+                f"{' (best so far)' if better else ''}"
             )
             if better:
                 self.progress.best_bleu, self.progress.best_step = found.scores.bleu, self.progress.step
@@ -284,7 +286,17 @@ class _Run:
                 int
             )
             references = [self.references[place] for place in places]
-            found = evaluate(self.inverter, self.data.encoder, references, self.vectors[places])
+            config = self.config
+            found = evaluate(
+                self.inverter,
+                self.data.encoder,
+                references,
+                self.vectors[places],
+                temperature=config.sample_temperature,
+                top_k=config.sample_top_k,
+                top_p=config.sample_top_p,
+                seed=config.seed,
+            )
             self.log.samples(self.progress.step, references, found.reconstructions, found.similarities)
         self.model.train()
 
@@ -303,7 +315,7 @@ class _Run:
         progress, counts = self.progress, self.data.corpus.counts
         return {
             "training sentences": len(self.data.train),
-            "sentences dropped": {k: counts[k] for k in ("empty", "repeated", "too_short", "too_long")}
+            "sentences dropped": {k: counts[k] for k in ("empty", "repeated", "too_short", "too_long", "unknown_words")}
             | {"too_many_tokens": self.data.train.too_long},
             "steps": progress.step,
             "epochs": round(progress.epoch + progress.batch / len(self._plan(progress.epoch)), 2),

@@ -1,0 +1,153 @@
+"""The cache: the vectors of a corpus, computed or read once and kept on disk in shards.
+
+Knows nothing of where sentences come from, or of what is done with the vectors.
+
+Shapes: N sentences, D vector dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vec2text.corpus import Corpus
+from vec2text.encoders import Encoder, encode_checked
+from vec2text.fingerprint import Fingerprint
+from vec2text.storage import write_text_whole, written_whole
+from vec2text.vectors import read_vectors
+
+_SHARD = 2048
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors of a corpus, memory-mapped from shards; read them with `vectors[rows]`."""
+
+    shards: list[np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.shards[0].shape[1]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of the given rows: (len(rows), D) float32, in their order."""
+        found = np.empty((len(rows), self.dimension), np.float32)
+        places = np.asarray(rows) // _SHARD
+        for shard in np.unique(places):
+            mine = places == shard
+            found[mine] = self.shards[shard][np.asarray(rows)[mine] % _SHARD]
+        return found
+
+
+def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerprint: Fingerprint) -> Vectors:
+    """Vectors of all sentences, computed once and kept in shards named by their sentences.
+
+    A killed encode goes on after its last whole shard, and a corpus that grew at its end keeps its first shards.
+
+    Args:
+        corpus: N sentences.
+        encoder: makes the vectors.
+        cache: folder for the shards; there is one folder in it for each vector space.
+        fingerprint: the encoder's.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    folder = _space_folder(Path(cache), fingerprint)
+    shards = []
+    bar = (
+        TextColumn("encoding{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("sentences"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*bar, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(corpus.texts))
+        for start in range(0, len(corpus.texts), _SHARD):
+            texts = corpus.texts[start : start + _SHARD]
+            path = folder / f"{hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest()}.npy"
+            if not path.exists():
+                vectors = encode_checked(encoder, texts, fingerprint.dimension)
+                partial = path.with_suffix(f".{os.getpid()}.partial")
+                with partial.open("wb") as file:
+                    np.save(file, vectors)
+                os.replace(partial, path)
+            shards.append(np.load(path, mmap_mode="r"))
+            cost = f" ({usage()})" if (usage := getattr(encoder, "usage", None)) else ""
+            progress.update(task, advance=len(texts), description=cost)
+    return Vectors(shards)
+
+
+def stored_vectors(corpus: Corpus, files: Sequence[str], cache: str | Path) -> Vectors:
+    """The vectors of all sentences from files that hold one for each row of the corpus's source, in its order.
+
+    Args:
+        corpus: N sentences.
+        files: of vectors, as `read_vectors` takes them.
+        cache: folder for the vectors of the sentences that were kept, written once.
+
+    Raises:
+        ValueError: more or fewer vectors than sentences, or a vector that no encoder makes.
+    """
+    marks = [(str(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if Path(file).is_file()]
+    name = hashlib.blake2b(json.dumps([corpus.digest, marks]).encode(), digest_size=8).hexdigest()
+    folder = Path(cache) / f"precomputed-{name}"
+    if not folder.exists():
+        with written_whole(folder) as partial:
+            _store(corpus, files, partial)
+    return Vectors([np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))])
+
+
+def _store(corpus: Corpus, files: Sequence[str], folder: Path) -> None:
+    """Write the vectors of the kept sentences in shards."""
+    waiting: list[np.ndarray] = []
+    found, kept, read = 0, 0, corpus.counts["read"]
+    for vector in (row for file in files for piece in read_vectors(file) for row in piece):
+        if kept < len(corpus.sources) and found == corpus.sources[kept]:
+            waiting.append(vector)
+            kept += 1
+            if len(waiting) == _SHARD or kept == len(corpus.sources):
+                np.save(folder / f"{kept:012d}.npy", np.stack(waiting))
+                waiting = []
+        found += 1
+        if found > read:
+            break
+    if found < read or (found > read and not corpus.limited):
+        count = f"more than {read:,}" if found > read else f"only {found:,}"
+        raise ValueError(
+            f"{', '.join(files)}: {count} vectors for {read:,} sentences; expected one a sentence, in the same order"
+        )
+
+
+def _space_folder(cache: Path, fingerprint: Fingerprint) -> Path:
+    """The folder of one vector space; emptied when the encoder of that name has changed."""
+    # Options that an encoder does not use do not name its folder, so that it keeps its name when there are new ones.
+    used = {key: value for key, value in fingerprint.to_dict()["encoder"].items() if value}
+    described = [fingerprint.dimension, {**used, "batch_size": None, "retries": None}]
+    name = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
+    folder = cache / f"vectors-{name}"
+    record = folder / "fingerprint.json"
+    if record.exists():
+        try:
+            fingerprint.check_encoder(Fingerprint.from_dict(json.loads(record.read_text())))
+        except ValueError as error:
+            _log.warning("the cached vectors are of another encoder and are made anew: %s", error)
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not record.exists():
+        write_text_whole(record, json.dumps(fingerprint.to_dict()))
+    return folder
