@@ -52,7 +52,7 @@ def load_decoder(
     elif config.train == "lora":
         _add_lora(decoder, config)
     if config.gradient_checkpointing:
-        decoder.gradient_checkpointing_enable({"use_reentrant": False})
+        decoder.activation_checkpointing_enable({"use_reentrant": False})
     return decoder, tokenizer
 
 

@@ -76,8 +76,9 @@ class Inverter(nn.Module):
     ) -> Inverter:
         """A new inverter, with an untrained projection fitted to the GPT's width and embedding size."""
         embed: Any = decoder.get_input_embeddings()
+        some = torch.arange(min(embed.num_embeddings, 4096), device=embed.weight.device)
         with torch.no_grad():  # through the module, since some scale what their table holds
-            tokens = embed(torch.arange(min(embed.num_embeddings, 4096), device=embed.weight.device))  # (4096, H)
+            tokens = embed(some).detach().float()  # (4096, H)
         projection = Projection(
             config,
             fingerprint.dimension,
