@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig
 from vec2text.cache import encode_corpus
+from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig
 from vec2text.corpus import build_corpus
 from vec2text.decoders import load_decoder
 from vec2text.encoders import SentenceTransformerEncoder

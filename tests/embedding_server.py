@@ -5,6 +5,7 @@ API: https://platform.openai.com/docs/api-reference/embeddings/create
 
 import base64
 import json
+import sys
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 BROKEN = ("json", "html", "empty", "short", "dimension", "nan", "shuffled")
-"""What `broken` can be; the last is allowed by the API, though no one expects it."""
+"""What `broken` can be; the last is allowed by the API, though few expect it."""
+
+_PAGE = b"<!doctype html><title>Welcome</title><p>It works."
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ class EmbeddingServer:
         encode: texts -> (N, D).
         dimension: of the vectors, which are cut to it; None: that of `encode`.
         after: this many requests are answered well before any fault below sets in.
-        rate_limited: this many requests get 429, with a `retry-after` of next to nothing.
+        rate_limited: this many requests get 429, with leave to try again at once.
         failing: this many requests get 500.
         unauthorised: 401 for every key but `right-key`.
         unknown_model: 404.
         max_batch: 400 for more texts than this in a request.
-        broken: one of BROKEN; `dimension` sets in with the second request, after one of the right dimension.
+        broken: one of BROKEN; `dimension` sets in with the second request at the earliest.
         slow: seconds before each answer.
     """
 
@@ -61,7 +64,7 @@ class EmbeddingServer:
         self.broken, self.slow = broken, slow
         self.requests: list[Request] = []
         self._good = 0
-        self._one_at_a_time = threading.Lock()  # clients may ask in parallel; faults are counted, encoders not safe
+        self._one_at_a_time = threading.Lock()  # clients may ask in parallel, but `encode` need not bear that
         self._closing = threading.Event()
 
     @property
@@ -77,7 +80,7 @@ class EmbeddingServer:
         return self
 
     def __exit__(self, *_):
-        self._closing.set()
+        self._closing.set()  # no answer is slow any more
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()  # waits for answers that are still being written
@@ -87,23 +90,21 @@ class EmbeddingServer:
         with self._one_at_a_time:
             self.requests.append(request)
             faulty = self._good >= self.after
-            if faulty:
-                self._closing.wait(self.slow)
-            status, body = self._refusal(path, request, faulty) or self._embeddings(request, faulty)
+        if faulty:
+            self._closing.wait(self.slow)
+        with self._one_at_a_time:
+            status, body = (
+                _invalid(path, request) or (faulty and self._fault(request)) or self._embeddings(request, faulty)
+            )
             self._good += status == 200
         kind = "text/html" if body == _PAGE else "application/json"
         headers = {"content-type": kind, "content-length": str(len(body))}
-        return status, headers | ({"retry-after-ms": "1"} if status in (429, 500) else {}), body
+        if status in (429, 500):  # OpenAI sends both; its client takes 0 seconds for no advice, and waits longer
+            headers |= {"retry-after": "0", "retry-after-ms": "1"}
+        return status, headers, body
 
-    def _refusal(self, path, request, faulty):
-        """Status and body of an answer without vectors, if that is what this request gets."""
-        texts = _texts(request.body)
-        if path != "/v1/embeddings":
-            return _error(404, f"Invalid URL (POST {path})", "invalid_request_error")
-        if not texts or not all(isinstance(text, str) and text for text in texts):  # as OpenAI's own does
-            return _error(400, "'$.input' is invalid.", "invalid_request_error")
-        if not faulty:
-            return None
+    def _fault(self, request):
+        """Status and body of the refusal that this server was asked for, if any."""
         if self.unauthorised and request.authorization != "Bearer right-key":
             return _error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key")
         if self.rate_limited:
@@ -115,14 +116,13 @@ class EmbeddingServer:
         if self.unknown_model:
             reason = f"The model `{request.body['model']}` does not exist or you do not have access to it."
             return _error(404, reason, "invalid_request_error", "model_not_found")
-        if self.max_batch is not None and len(texts) > self.max_batch:
-            reason = f"Invalid 'input': maximum batch size is {self.max_batch}, got {len(texts)}."
+        if self.max_batch is not None and len(_texts(request)) > self.max_batch:
+            reason = f"Invalid 'input': expected at most {self.max_batch} texts, got {len(_texts(request))}."
             return _error(400, reason, "invalid_request_error", "array_above_max_length")
         return None
 
     def _embeddings(self, request, faulty):
-        body, broken = request.body, self.broken if faulty else None
-        texts = _texts(body)
+        body, texts, broken = request.body, _texts(request), self.broken if faulty else None
         vectors = np.asarray(self.encode(texts), np.float32)[:, : self.dimension]  # (N, D)
         if wanted := body.get("dimensions"):
             if wanted > vectors.shape[1]:
@@ -131,53 +131,56 @@ class EmbeddingServer:
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         if broken == "nan":
             vectors = np.full_like(vectors, np.nan)
-        if broken == "dimension":
+        elif broken == "dimension":
             vectors = vectors[:, :-1]
         coded = body.get("encoding_format") == "base64"
         rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() if coded else row.tolist() for row in vectors]
         data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
-        if broken == "shuffled":
-            data = data[1:] + data[:1]
-        if broken == "short":
-            data = data[:-1]
-        if broken == "empty":
-            data = []
+        data = {"shuffled": data[1:] + data[:1], "short": data[:-1], "empty": []}.get(broken, data)
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         answer = _json({"object": "list", "data": data, "model": body["model"], "usage": usage})
         return 200, {"html": _PAGE, "json": answer[: len(answer) // 2]}.get(broken, answer)
 
 
-_PAGE = b"<!doctype html><title>Welcome</title><p>It works."
+def _invalid(path, request):
+    """Status and body of the refusal of a request that OpenAI's own server refuses too, if it is one."""
+    if path != "/v1/embeddings":
+        return _error(404, f"Invalid URL (POST {path})", "invalid_request_error")
+    texts = _texts(request)
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        return _error(400, "'$.input' is invalid: expected texts, none of them empty.", "invalid_request_error")
+    return None
 
 
-def _texts(body):
-    return [body["input"]] if isinstance(body.get("input"), str) else body.get("input")
-
-
-def _json(content):
-    return json.dumps(content).encode()
+def _texts(request):
+    texts = request.body.get("input")
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _error(status, message, kind, code=None):
     return status, _json({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
+def _json(content):
+    return json.dumps(content).encode()
+
+
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # joined when the server closes, so that no thread and no socket outlives a test
+    daemon_threads = False  # they are joined when the server closes: no thread and no socket outlives a test
 
     def handle_error(self, request, client_address):
         """A client that did not wait for its answer is none of our business; anything else belongs on stderr."""
-        import sys
-
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     """One connection, one request (HTTP 1.0): a client that keeps its connection would keep its thread, too."""
 
-    def do_POST(self):  # noqa: N802 (the name that http.server looks for)
+    timeout = 10
+
+    def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         status, headers, content = self.server.owner.answer(self.path, Request(self.headers["authorization"], body))
         self.send_response(status)

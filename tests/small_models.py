@@ -2,8 +2,6 @@
 
 Each has two layers, the tokenizer kind and the special tokens of the real one, with a vocabulary made of `sentences`.
 The folders are loaded by the same code as a hub name, so each architecture is tested for real.
-
-Imported by tests only; the heavy packages are imported where they are needed.
 """
 
 import json
@@ -127,7 +125,9 @@ def _save_modules(folder, names, dimension, prompts=None, model_max_length=64):
     paths = ["" if name == "Transformer" else f"{i}_{name}" for i, name in enumerate(names)]
     types = [f"sentence_transformers.models.{name}" for name in names]
     rows = enumerate(zip(paths, types, strict=True))
-    _write(folder / "modules.json", [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in rows])
+    _write(
+        folder / "modules.json", [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in rows]
+    )
     _write(folder / "sentence_bert_config.json", {"max_seq_length": model_max_length, "do_lower_case": False})
     versions = {"sentence_transformers": "2.2.2", "transformers": "4.30.2", "pytorch": "2.0.1"}
     asked = {"prompts": prompts, "default_prompt_name": None} if prompts else {}
@@ -356,6 +356,7 @@ def _byte_level(vocabulary, merges):
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)  # adds no token
     return tokenizer
 
 

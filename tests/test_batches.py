@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 import vec2text.batches
 from vec2text.batches import Data, Examples
-from vec2text.config import DataConfig
 from vec2text.cache import encode_corpus
+from vec2text.config import DataConfig
 from vec2text.corpus import SPLITS, build_corpus
 from vec2text.fingerprint import Fingerprint
 

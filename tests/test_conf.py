@@ -19,10 +19,9 @@ FILLED = {
     "files": ["data.paths=[some.txt]"],
     "word_vectors": ["encoder.name=some.bin"],
     "python": ["encoder.name=some:thing"],
-    **dict.fromkeys(
-        ["everyday", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"], ["data.paths=[some.txt]"]
-    ),
 }
+for name in ("everyday", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"):
+    FILLED[name] = ["data.paths=[some.txt]"]
 
 
 def composed(*overrides):

@@ -12,8 +12,8 @@ from conftest import LetterEncoder
 
 import vec2text.cache
 import vec2text.corpus
-from vec2text.config import DataConfig
 from vec2text.cache import Vectors, encode_corpus
+from vec2text.config import DataConfig
 from vec2text.corpus import SPLITS, build_corpus, normalise, sentence_key, split_of
 from vec2text.fingerprint import Fingerprint
 

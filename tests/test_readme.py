@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import LetterEncoder
+from embedding_server import EmbeddingServer
+from small_models import DECODERS, save_word_vectors
 
 import generate
 
@@ -45,16 +48,29 @@ def place(tmp_path_factory, sentences, labse, gpt2):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"vector": vectors.tolist()}), folder / "vectors.parquet")
-    train(folder, ["experiment=demo", *SMALL], labse, gpt2)
+    pairs = {"text": sentences, "vector": LetterEncoder().encode(sentences).tolist()}
+    pq.write_table(pa.table(pairs), folder / "pairs.parquet")
+    (folder / "my_encoder.py").write_text("from conftest import LetterEncoder as make\n")
+    save_word_vectors(folder / "vectors.bin", ["the cat sat on a mat", *sentences])
+    DECODERS["qwen3"](folder / "qwen3", sentences)
+    (folder / "labse").symlink_to(labse)
+    (folder / "gpt2").symlink_to(gpt2)
+    train(folder, ["experiment=demo", *SMALL])
     return folder
 
 
-def train(folder, overrides, labse, gpt2):
-    """train.py in this process; the models of the hub are stood in for by small ones of the same kind."""
-    local = {"encoder=labse": f"encoder.name={labse}", "decoder=gpt2": f"decoder.name={gpt2}"}
-    names = [local[override] for override in overrides if override in local]
-    if "decoder=gpt2" in overrides:
-        names += ["data.max_tokens=40"]
+STAND_INS = {
+    "encoder=labse": ["encoder.name=labse"],
+    "encoder=gpt_mean": ["encoder.name=gpt2"],
+    "decoder=gpt2": ["decoder.name=gpt2", "data.max_tokens=40"],
+    "decoder=qwen3-0.6b": ["decoder.name=qwen3"],
+}
+"""The models of the hub are stood in for by small ones of the same kind, in the folder `place`."""
+
+
+def train(folder, overrides):
+    """train.py in this process."""
+    names = [name for override in overrides for name in STAND_INS.get(override, [])]
     here, arguments = os.getcwd(), sys.argv
     os.chdir(folder)
     sys.argv = ["train.py", *overrides, *names]
@@ -66,7 +82,7 @@ def train(folder, overrides, labse, gpt2):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command, place, labse, gpt2, monkeypatch, capsys):
+def test_every_command_runs(command, place, monkeypatch, capsys):
     program, *words = shlex.split(command)
     if program == "make":
         done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True)
@@ -74,7 +90,11 @@ def test_every_command_runs(command, place, labse, gpt2, monkeypatch, capsys):
         return
     assert program == "python"
     if words[0] == "train.py":
-        train(place, [*words[1:], *SMALL], labse, gpt2)
+        letters = LetterEncoder()
+        with EmbeddingServer(letters.encode, letters.dimension) as server:
+            address = f"encoder.base_url={server.base_url}"
+            words = [address if word.startswith("encoder.base_url") else word for word in words]
+            train(place, [*words[1:], *SMALL])
         assert "nearest training sentence" in capsys.readouterr().out
         return
     assert words[0] == "generate.py"

@@ -76,3 +76,12 @@ def test_a_run_that_is_at_work_elsewhere_is_refused(config, tmp_path):
     with locked(folder), pytest.raises(ValueError, match="at work in another process"):
         runs.train(config)
     assert runs.train(config)["sentences"] == 20
+
+
+def test_a_run_that_never_trained_takes_another_configuration(config):
+    wrong = replace(config, decoder=DecoderConfig("nobody/has-this"))
+    with pytest.raises(ValueError, match="nobody/has-this"):
+        runs.train(wrong)
+    assert runs.train(config)["sentences"] == 20
+    with pytest.raises(ValueError, match="started with another configuration"):
+        runs.train(wrong)

@@ -115,12 +115,17 @@ def describe(report: dict[str, Any], config: RunConfig) -> str:
 
 
 def _open_run(config: RunConfig) -> Path:
-    """The run's folder; refused when it was started with another configuration."""
+    """The run's folder; refused when training was started in it with another configuration."""
     folder = Path(config.runs) / config.name
     record = folder / "config.json"
+    settings = json.dumps(asdict(config), indent=2, ensure_ascii=False)
     if record.exists():
         changed = config.differences(json.loads(record.read_text(encoding="utf-8")))
-        if changed:
+        if changed and not (folder / "metrics.jsonl").exists():  # a misspelt name, mended: there is nothing to lose
+            with locked(folder):
+                (folder / "corpus.json").unlink(missing_ok=True)
+                write_text_whole(record, settings)
+        elif changed:
             raise ValueError(
                 f"{folder} was started with another configuration ({'; '.join(changed[:3])}): give another name=..., "
                 "or delete that folder"
@@ -129,7 +134,7 @@ def _open_run(config: RunConfig) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run: give another name=..., or delete that folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_whole(record, json.dumps(asdict(config), indent=2, ensure_ascii=False))
+    write_text_whole(record, settings)
     return folder
 
 
