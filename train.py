@@ -10,7 +10,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from vec2text.config import RunConfig
 
@@ -51,6 +51,8 @@ def main(composed: DictConfig) -> None:
 
 def _say(error: BaseException | str, code: int) -> int:
     """An error on one line of stderr, with its cause where Hydra hides that; returns the exit code."""
+    if isinstance(error, MissingMandatoryValue):
+        error = f"{error.full_key} is needed, and only you know it: give {error.full_key}=..."
     causes = [error, error.__cause__ if isinstance(error, HydraException) else None]
     texts = (str(cause).split("See https")[0].split("Config search path")[0] for cause in causes if cause)
     print("train.py: " + ": ".join(" ".join(text.split()) for text in texts), file=sys.stderr)

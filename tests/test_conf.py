@@ -19,6 +19,7 @@ FILLED = {
     "files": ["data.paths=[some.txt]"],
     "word_vectors": ["encoder.name=some.bin"],
     "python": ["encoder.name=some:thing"],
+    "precomputed": ["data.paths=[pairs.npz]"],
 }
 for name in ("everyday", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"):
     FILLED[name] = ["data.paths=[some.txt]"]

@@ -143,6 +143,7 @@ def test_bert_is_a_plain_transformer(folders):
 # -- word vectors ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # gensim's, of a file without header
 def test_word_vectors_are_the_same_in_every_format(sentences, tmp_path):
     kept = KeyedVectors.load(str(save_word_vectors(tmp_path / "a.kv", sentences)))
     glove = save_word_vectors(tmp_path / "glove.txt", sentences, header=False)

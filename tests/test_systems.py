@@ -198,7 +198,7 @@ def test_the_original_vector2text_runs_by_name(place, text_file, encoders, decod
         (["decoder.name=nobody/has-this"], "no folder nobody/has-this here.*hf download nobody/has-this"),
         (["encoder=precomputed", "encoder.vectors=[{place}/few.npy]"], "only 599 vectors for 600 sentences"),
         (["encoder=precomputed", "encoder.vectors=[{place}/many.npy]"], "more than 600 vectors for 600 sentences"),
-        (["encoder=precomputed"], "unknown kind of file '.txt'"),
+        (["encoder=precomputed"], "holds text, not vectors"),
         (["encoder=word_vectors", "encoder.name={place}/none.bin"], "there is no file .*none.bin"),
         (["encoder=word_vectors", "encoder.name={place}/few.npy"], "cannot be read as word vectors"),
         (["encoder=python", "encoder.name=test_systems:nothing"], "'test_systems:nothing' cannot be made: Attribute"),

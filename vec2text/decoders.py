@@ -56,6 +56,19 @@ def load_decoder(
     return decoder, tokenizer
 
 
+def find_decoder(name: str | Path) -> None:
+    """A quick question whether there is such a model, before minutes of other work or the library's many retries.
+
+    Raises:
+        ValueError: there is not, or what an adapter adds to is missing.
+    """
+    if "/" in str(name):
+        find_folder(name, only=["config.json"])
+    if (Path(name) / "adapter_config.json").exists():
+        base = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
+        find_folder(base["base_model_name_or_path"], only=["config.json"])
+
+
 def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A loaded GPT with room for `positions`, and its tokenizer with an end token."""
     decoder: Any
@@ -128,11 +141,7 @@ def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedM
     """
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
     try:
-        if "/" in str(name):  # a quick question, before the library asks for file after file, each with its retries
-            find_folder(name, only=["config.json"])
-        if (Path(name) / "adapter_config.json").exists():
-            base = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
-            find_folder(base["base_model_name_or_path"], only=["config.json"])
+        find_decoder(name)
         tokenizer = AutoTokenizer.from_pretrained(str(name))
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype, output_loading_info=True)
     except Exception as error:  # each backend of each architecture raises its own kind

@@ -23,7 +23,7 @@ from vec2text.batches import Data, Examples
 from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import RunConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus
-from vec2text.decoders import load_decoder
+from vec2text.decoders import find_decoder, load_decoder
 from vec2text.encoders import Encoder, load_encoder
 from vec2text.evaluation import baselines, evaluate
 from vec2text.fingerprint import Fingerprint
@@ -64,6 +64,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     """Train from where the run is."""
     for name in ("checkpoint", "inverter"):
         recover(folder / name)
+    find_decoder(config.decoder.name)
     if encoder is None and config.encoder.kind != "precomputed":
         encoder = load_encoder(config.encoder)
     with state.main_process_first():
