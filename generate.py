@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import json
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from vec2text.encoders import Encoder
+
+KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
+PIECE = 2048  # texts encoded at a time
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
   python generate.py --vector vectors.parquet --num-beams 4 --format jsonl --output texts.jsonl
   python generate.py --vector "[0.1, -0.2, ...]"                an inline vector
   my-program | python generate.py --vector -                    JSON lines on standard input
   python generate.py --text "A sentence of mine." --temperature 0.7 --top-p 0.9 --seed 1
+  python generate.py --interpolate "I like tea." "I hate rain."  what lies between: 7 texts, the ends included
+  python generate.py --arithmetic "king - man + woman"          the text of a sum of vectors
+  python generate.py --arithmetic "0.5 * 'Hot - and dry.' + 0.5 * cold.npy"
+  python generate.py --arithmetic cluster.npy                   the text of a cluster's centroid
+  python generate.py --vector vectors.npy --nearest my.txt      beside each text the nearest of my own sentences
+
+An operand of --interpolate and --arithmetic is a text, or an existing file of vectors: several stand for their mean.
+In a sum, signs stand between spaces; a text that holds such signs goes in quotes, ' or ". Where the encoder's vectors
+have length 1, sums, and means between which is interpolated, are rescaled to it; points on a straight line are not.
 
 Text goes to standard output, one line for each vector, in order; everything else goes to standard error.
 Bad input ends with one line that says what was wrong, and exit code 2."""
@@ -49,13 +63,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_argument_group("input, one of").add_mutually_exclusive_group(required=True)
-    kinds = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
-    source.add_argument("--vector", metavar="PATH|-", help=f"vectors: a file ({kinds}), - or an inline JSON list")
+    source.add_argument("--vector", metavar="PATH|-", help=f"vectors: a file ({KINDS}), - or an inline JSON list")
     source.add_argument("--text", action="append", metavar="TEXT", help="embed this first; may be repeated")
     source.add_argument("--text-file", metavar="PATH", help="embed each line of a file first")
+    source.add_argument("--interpolate", nargs=2, metavar=("A", "B"), help="vectors on the way from A to B (see below)")
+    source.add_argument("--arithmetic", metavar="SUM", help='a signed sum, as "king - man + 0.5 * woman" (see below)')
+    between = parser.add_argument_group("with --interpolate")
+    between.add_argument("--points", type=int, metavar="N", help="how many, the ends A and B included (default: 7)")
+    between.add_argument(
+        "--linear", action="store_true", help="on the straight line, not on the arc that keeps the length (slerp)"
+    )
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
-    model.add_argument("--encoder", metavar="NAME", help="for texts: the encoder (default: the inverter's own)")
+    model.add_argument("--encoder", metavar="NAME", help="for all texts: the encoder (default: the inverter's own)")
     model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     model.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the weights (default: fp32)")
     choice = parser.add_argument_group("decoding (greedy by default)")
@@ -70,23 +90,94 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
     choice.add_argument("--batch-size", type=int, default=256, metavar="N", help="vectors decoded at a time (256)")
     output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=("text", "jsonl"), default="text", help="jsonl: {index, text} rows")
+    output.add_argument(
+        "--format",
+        choices=("text", "jsonl"),
+        default="text",
+        help="jsonl: rows of index and text, and of point, expression, nearest, nearest_similarity where there are such",
+    )
+    output.add_argument(
+        "--nearest", metavar="FILE", help="add, after tabs, the cosine to the nearest line of FILE, and that line"
+    )
     output.add_argument("--output", metavar="PATH", help="file to write (default: standard output)")
     options = parser.parse_args(arguments)
-    if options.encoder and options.vector is not None:
-        parser.error("--encoder has no effect with --vector: it is for --text and --text-file")
+    if not options.interpolate and (options.points is not None or options.linear):
+        parser.error(f"--{'linear' if options.linear else 'points'} has no effect without --interpolate")
+    options.points = 7 if options.points is None else options.points
+    if options.points < 2:
+        parser.error(f"--points is {options.points}; expected at least 2, the ends")
     if options.batch_size < 1:
         parser.error(f"--batch-size is {options.batch_size}; expected at least 1")
     return options
 
 
-def read_texts(options: argparse.Namespace) -> list[str]:
-    """The texts of --text or --text-file."""
-    texts: list[str] = options.text or Path(options.text_file).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+def read_texts(options: argparse.Namespace, operands: list[str]) -> list[str]:
+    """The texts that are to be embedded: those of --text or --text-file, or the operands that are no files."""
+    texts = list(options.text or [operand for operand in operands if not is_file(operand)])
+    if options.text_file is not None:
+        texts = read_lines(options.text_file)
     for row, text in enumerate(texts):
         if not text.strip():
             raise ValueError(f"text {row} is empty; expected a sentence")
     return texts
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file."""
+    return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+
+
+def is_file(operand: str) -> bool:
+    """Whether an operand is a file of vectors."""
+    named = Path(operand).suffix.lower() in KINDS.split()
+    if named and " " not in operand and not os.path.exists(operand):
+        warnings.warn(f"there is no file {operand}: it is embedded as a text", stacklevel=1)
+    return named and os.path.isfile(operand)
+
+
+def embed(encoder: Encoder, texts: list[str]) -> Iterator[np.ndarray]:
+    """Vectors of texts, in pieces (n, D); refuses a text of which there is none."""
+    from vec2text.encoders import encode_checked
+
+    fault = getattr(encoder, "fault", lambda text: None)
+    for place, text in enumerate(texts):
+        found = fault(text)
+        if found == "unknown_words":
+            raise ValueError(
+                f"text {place} ({text!r:.60}) has no word that encoder {encoder.name!r} knows: leave it out"
+            )
+        if found == "too_long":
+            warnings.warn(
+                f"text {place} is longer than the encoder reads: its vector is of its beginning", stacklevel=1
+            )
+    for start in range(0, len(texts), PIECE):
+        yield encode_checked(encoder, texts[start : start + PIECE], encoder.dimension)
+
+
+def explore(
+    options: argparse.Namespace, terms: list[tuple[float, str]], embedded: dict[str, np.ndarray], normalized: bool
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The vectors of --interpolate or --arithmetic, (N, D), and what a row of jsonl says of each."""
+    from vec2text.exploration import interpolate, mean, weighted_sum
+    from vec2text.vectors import read_vectors
+
+    length = 1.0 if normalized else None
+    # A mean is an end of an interpolation as the inverter reads it; in a sum it is a term, as the user wrote it.
+    end = length if options.interpolate else None
+    vectors = [embedded[name] if name in embedded else mean(read_vectors(name), length=end) for _, name in terms]
+    if options.interpolate:
+        steps = [{"point": place / (options.points - 1)} for place in range(options.points)]
+        return interpolate(*vectors, options.points, spherical=not options.linear), steps
+    total = weighted_sum([weight for weight, _ in terms], vectors, length=length)
+    return total[None], [{"expression": options.arithmetic}]
+
+
+def written(row: dict[str, Any], kind: str) -> str:
+    """A row as a line of the output."""
+    if kind == "jsonl":
+        return json.dumps(row, ensure_ascii=False)
+    near = [f"{row['nearest_similarity']:.3f}", " ".join(row["nearest"].split())] if "nearest" in row else []
+    return "\t".join([row["text"], *near])
 
 
 def run(options: argparse.Namespace, output: TextIO) -> None:
@@ -94,47 +185,16 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from vec2text.exploration import nearest, parse_sum
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
-    texts = read_texts(options) if options.vector is None else None
-    total = len(texts) if texts else None
-    if options.vector not in (None, "-"):  # every row is checked before the first is written
-        total = sum(len(piece) for piece in read_vectors(options.vector))
-    import torch
-
-    from vec2text.decoders import quiet
-    from vec2text.inverter import Inverter
-
-    quiet()
-    model = options.model or newest_inverter()
-    inverter = Inverter.from_pretrained(model, device=options.device, precision=options.precision)
-    print(f"inverter: {model} ({inverter.fingerprint.encoder.name})", file=sys.stderr)
-    generator = torch.Generator()
-    generator.seed() if options.seed is None else generator.manual_seed(options.seed)
-    chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
-    chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
-    pieces: Iterator[np.ndarray] = iter([]) if texts else read_vectors(options.vector)
-    if texts:
-        encoder = inverter.fingerprint.open_encoder(options.encoder, options.device)
-        for place, text in enumerate(texts):
-            if not encoder.fits(text):
-                warnings.warn(
-                    f"text {place} is longer than the encoder reads: its vector is of its beginning", stacklevel=1
-                )
-        pieces = (encoder.encode(texts[start : start + 2048]) for start in range(0, len(texts), 2048))
-    done = 0
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("inverting", total=total)
-        for batch in batched(pieces, options.batch_size):
-            for index, text in enumerate(inverter.invert(batch, **chosen), done):
-                row = {"index": index, "text": text}
-                output.write((text if options.format == "text" else json.dumps(row, ensure_ascii=False)) + "\n")
-            done += len(batch)
-            output.flush()
-            progress.advance(task, len(batch))
-
-
+    terms = [(1.0, operand) for operand in options.interpolate or []]
+    if options.arithmetic is not None:
+        terms = parse_sum(options.arithmetic)
+    texts = read_texts(options, [operand for _, operand in terms])
+    sentences = [line for line in read_lines(options.nearest) if line.strip()] if options.nearest else []
+    ...
 def main() -> int:
     """Parse, open the output, run; a file appears under its name only when it is whole."""
     options = parse()

@@ -42,14 +42,6 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("decoder", options("decoder"))
-@pytest.mark.parametrize("encoder", options("encoder"))
-def test_every_pair_of_models_composes(encoder, decoder):
-    config = composed("name=x", f"encoder={encoder}", f"decoder={decoder}", *FILLED.get(encoder, []))
-    assert config.encoder.name
-    assert config.decoder.name
-
-
 @pytest.mark.parametrize("projection", options("projection"))
 @pytest.mark.parametrize("decoder", options("decoder"))
 def test_every_decoder_takes_every_projection(decoder, projection):

@@ -11,7 +11,7 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "metrics", "loss", "storage", "vectors", "decoding"},
+    {"config", "metrics", "loss", "storage", "vectors", "decoding", "exploration"},
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
     {"fingerprint"},
     {"inverter", "cache"},

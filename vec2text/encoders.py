@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,14 +117,14 @@ class SentenceTransformerEncoder:
         self.model.eval()
         if config.max_length is not None:
             self.model.max_seq_length = config.max_length
-        prompts = self.model.prompts
+        prompts = {name: text for name, text in self.model.prompts.items() if text}
         if config.prompt_name is not None and config.prompt_name not in prompts:
             raise ValueError(
                 f"encoder.prompt_name is {config.prompt_name!r}, but {config.name!r} has "
                 f"{', '.join(prompts) or 'none'}: choose one of these, or give the text itself as encoder.prompt"
             )
         name = config.prompt_name or self.model.default_prompt_name
-        self.prompt: str = config.prompt or (prompts[name] if name else "")
+        self.prompt: str = config.prompt or prompts.get(name or "", "")
         # A tokenizer with no token for "nothing", as GPT-2's, reads its end token instead.
         empty = self.model.tokenizer(self.prompt)["input_ids"]
         self._nothing = "" if len(empty) else str(self.model.tokenizer.eos_token)
@@ -206,13 +207,19 @@ def _pooled(place: str, config: EncoderConfig, device: str | None) -> Any:
 
     dtype, trust = _settings(config)
     transformer = modules.Transformer(
-        place, model_kwargs={"dtype": dtype, **trust}, config_kwargs=trust, processor_kwargs=trust
+        place,
+        model_kwargs={"dtype": dtype, **trust},
+        config_kwargs=trust,
+        processor_kwargs=trust,
+        # Plain text, and never the chat template that a tokenizer may bring.
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
     )
     tokenizer = transformer.tokenizer
     # Models with absolute positions count them from the left, padding included.
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:  # GPT-2 and Llama have none; any will do, since it is masked
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     if config.end_token:
         _append_end(tokenizer)
     pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode=_POOLING[config.pooling or ""])
@@ -221,7 +228,6 @@ def _pooled(place: str, config: EncoderConfig, device: str | None) -> Any:
 
 def _append_end(tokenizer: Any) -> None:
     """Make the tokenizer end every text with its end token, also one that is cut."""
-    from tokenizers.processors import Sequence as Steps
     from tokenizers.processors import TemplateProcessing
 
     end = tokenizer.eos_token
@@ -229,9 +235,12 @@ def _append_end(tokenizer: Any) -> None:
         raise ValueError("its tokenizer has no end token: set encoder.end_token=false")
     if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
         return
-    append = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)])
-    backend = tokenizer.backend_tokenizer
-    backend.post_processor = Steps([backend.post_processor, append] if backend.post_processor else [append])
+    first = tokenizer("")["input_ids"]  # what it puts before every text; one template must name all that is added
+    named = [*zip(tokenizer.convert_ids_to_tokens(first), first, strict=True), (end, tokenizer.eos_token_id)]
+    before = " ".join(name for name, _ in named[:-1])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{before} $A {end}", special_tokens=list(dict.fromkeys(named))
+    )
 
 
 class WordVectorEncoder:
@@ -296,7 +305,9 @@ def _read_word_vectors(path: Path) -> Any:
         return models.KeyedVectors.load_word2vec_format(str(path), binary=True)
     with path.open(encoding="utf-8", errors="replace") as file:
         sizes = len(file.readline().split()) == 2
-    return models.KeyedVectors.load_word2vec_format(str(path), no_header=not sizes)
+    with warnings.catch_warnings():  # gensim leaves a file without sizes open
+        warnings.simplefilter("ignore", ResourceWarning)
+        return models.KeyedVectors.load_word2vec_format(str(path), no_header=not sizes)
 
 
 class OpenAIEncoder:
@@ -360,8 +371,9 @@ class OpenAIEncoder:
             ) from error
         except self._openai.APIStatusError as error:
             reason = " ".join(str(error.message).split())[:200]
+            advice = "; a smaller encoder.batch_size may help" if error.status_code in (400, 413) else ""
             raise ValueError(
-                f"{place} answers {error.status_code} for model {config.name!r} and {len(texts)} texts: {reason}"
+                f"{place} answers {error.status_code} for model {config.name!r} and {len(texts)} texts: {reason}{advice}"
             ) from error
         except Exception as error:  # what the client makes of an answer that is none
             raise ValueError(

@@ -15,6 +15,7 @@ from vec2text import metrics
 from vec2text.cache import Vectors
 from vec2text.corpus import Corpus
 from vec2text.encoders import Encoder, encode_checked
+from vec2text.exploration import nearest
 from vec2text.inverter import Inverter
 
 
@@ -102,25 +103,11 @@ def baselines(
         corpus: its training sentences are searched.
         known: the vectors of the corpus.
     """
-    nearest, similarities = _nearest(vectors, known, corpus.rows("train"))
+    rows = corpus.rows("train")
+    places, similarities = nearest(vectors, (known[rows[start : start + 8192]] for start in range(0, len(rows), 8192)))
     guess = inverter.unaided()
     alike = _similarities(encoder, [guess], vectors)
     return {
-        "nearest training sentence": score(references, [corpus.texts[row] for row in nearest], similarities),
+        "nearest training sentence": score(references, [corpus.texts[row] for row in rows[places]], similarities),
         "zero vector": score(references, [guess] * len(references), alike),
     }
-
-
-def _nearest(vectors: np.ndarray, known: Vectors, rows: np.ndarray, chunk: int = 8192) -> tuple[np.ndarray, np.ndarray]:
-    """For each vector the row of the most similar known one, and that cosine."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    best, found = np.full(len(unit), -np.inf, np.float32), np.zeros(len(unit), np.int64)
-    for start in range(0, len(rows), chunk):
-        part = rows[start : start + chunk]
-        others = known[part]
-        cosines = unit @ (others / np.linalg.norm(others, axis=1, keepdims=True).clip(1e-12)).T  # (N, chunk)
-        place = cosines.argmax(1)
-        value = cosines[np.arange(len(unit)), place]
-        better = value > best
-        best[better], found[better] = value[better], part[place[better]]
-    return found, best

@@ -111,7 +111,8 @@ def describe(report: dict[str, Any], config: RunConfig) -> str:
             )
     saved = f"{config.runs}/{config.name}/inverter"
     lines += ["", f"saved in {saved}; to use it:"]
-    lines += [f'  python generate.py --model {saved} --text "A sentence of yours."']
+    source = "--vector FILE" if config.encoder.kind == "precomputed" else '--text "A sentence of yours."'
+    lines += [f"  python generate.py --model {saved} {source}"]
     return "\n".join(lines)
 
 
