@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.progress import Progress
 
     from vec2text.encoders import Encoder
 
@@ -94,7 +95,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--format",
         choices=("text", "jsonl"),
         default="text",
-        help="jsonl: rows of index and text, and of point, expression, nearest, nearest_similarity where there are such",
+        help="jsonl: index, text, and what there is of point, expression, nearest, nearest_similarity",
     )
     output.add_argument(
         "--nearest", metavar="FILE", help="add, after tabs, the cosine to the nearest line of FILE, and that line"
@@ -112,8 +113,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_texts(options: argparse.Namespace, operands: list[str]) -> list[str]:
-    """The texts that are to be embedded: those of --text or --text-file, or the operands that are no files."""
-    texts = list(options.text or [operand for operand in operands if not is_file(operand)])
+    """The texts that are to be embedded: of --text or --text-file, or the operands that are no files."""
+    texts: list[str] = options.text or [operand for operand in operands if not is_file(operand)]
     if options.text_file is not None:
         texts = read_lines(options.text_file)
     for row, text in enumerate(texts):
@@ -127,16 +128,24 @@ def read_lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
 
 
+def read_sentences(path: str) -> list[str]:
+    """What --nearest searches: the lines with something in them."""
+    sentences = [text for text in read_lines(path) if text.strip()]
+    if not sentences:
+        raise ValueError(f"{path}: there is no sentence in it; expected one a line")
+    return sentences
+
+
 def is_file(operand: str) -> bool:
-    """Whether an operand is a file of vectors."""
-    named = Path(operand).suffix.lower() in KINDS.split()
-    if named and " " not in operand and not os.path.exists(operand):
+    """Whether an operand of --interpolate or --arithmetic is a file of vectors."""
+    named, there = Path(operand).suffix.lower() in KINDS.split(), os.path.isfile(operand)
+    if named and not there and " " not in operand:
         warnings.warn(f"there is no file {operand}: it is embedded as a text", stacklevel=1)
-    return named and os.path.isfile(operand)
+    return named and there
 
 
 def embed(encoder: Encoder, texts: list[str]) -> Iterator[np.ndarray]:
-    """Vectors of texts, in pieces (n, D); refuses a text of which there is none."""
+    """Vectors of texts, in pieces (n, D), once all of them are known to have one."""
     from vec2text.encoders import encode_checked
 
     fault = getattr(encoder, "fault", lambda text: None)
@@ -144,7 +153,8 @@ def embed(encoder: Encoder, texts: list[str]) -> Iterator[np.ndarray]:
         found = fault(text)
         if found == "unknown_words":
             raise ValueError(
-                f"text {place} ({text!r:.60}) has no word that encoder {encoder.name!r} knows: leave it out"
+                f"text {place} ({text!r:.60}) has no word that encoder {encoder.name!r} knows: leave it out, or use "
+                "other words"
             )
         if found == "too_long":
             warnings.warn(
@@ -154,30 +164,43 @@ def embed(encoder: Encoder, texts: list[str]) -> Iterator[np.ndarray]:
         yield encode_checked(encoder, texts[start : start + PIECE], encoder.dimension)
 
 
-def explore(
-    options: argparse.Namespace, terms: list[tuple[float, str]], embedded: dict[str, np.ndarray], normalized: bool
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The vectors of --interpolate or --arithmetic, (N, D), and what a row of jsonl says of each."""
+def make_vectors(
+    options: argparse.Namespace, terms: list[tuple[float, str]], pieces: Iterator[np.ndarray], normalized: bool
+) -> tuple[Iterator[np.ndarray], Iterator[dict[str, Any]]]:
+    """The vectors, in pieces (n, D), and what jsonl says of each; `pieces` are those of the texts."""
     from vec2text.exploration import interpolate, mean, weighted_sum
     from vec2text.vectors import read_vectors
 
-    length = 1.0 if normalized else None
-    # A mean is an end of an interpolation as the inverter reads it; in a sum it is a term, as the user wrote it.
-    end = length if options.interpolate else None
-    vectors = [embedded[name] if name in embedded else mean(read_vectors(name), length=end) for _, name in terms]
+    if not terms:
+        return pieces if options.vector is None else read_vectors(options.vector), itertools.repeat({})
+    texts, length = itertools.chain.from_iterable(pieces), 1.0 if normalized else None
+    # An end of an interpolation is itself inverted; in a sum a mean is a term, and only the sum is rescaled.
+    of_mean = length if options.interpolate else None
+    vectors = [mean(read_vectors(name), length=of_mean) if is_file(name) else next(texts) for _, name in terms]
     if options.interpolate:
-        steps = [{"point": place / (options.points - 1)} for place in range(options.points)]
-        return interpolate(*vectors, options.points, spherical=not options.linear), steps
+        points = interpolate(vectors[0], vectors[1], options.points, spherical=not options.linear)
+        return iter([points]), ({"point": round(step / (len(points) - 1), 6)} for step in range(len(points)))
     total = weighted_sum([weight for weight, _ in terms], vectors, length=length)
-    return total[None], [{"expression": options.arithmetic}]
+    return iter([total[None]]), iter([{"expression": options.arithmetic}])
 
 
-def written(row: dict[str, Any], kind: str) -> str:
-    """A row as a line of the output."""
+def encode_all(encoder: Encoder, texts: list[str], progress: Progress) -> np.ndarray:
+    """Vectors of texts as one array (N, D), with a progress bar."""
+    import numpy as np
+
+    vectors = np.empty((len(texts), encoder.dimension), np.float32)
+    starts = progress.track(range(0, len(texts), PIECE), description="encoding")
+    for start, piece in zip(starts, embed(encoder, texts), strict=True):
+        vectors[start : start + PIECE] = piece
+    return vectors
+
+
+def line(row: dict[str, Any], kind: str) -> str:
+    """A row of the output."""
     if kind == "jsonl":
-        return json.dumps(row, ensure_ascii=False)
+        return json.dumps(row, ensure_ascii=False) + "\n"
     near = [f"{row['nearest_similarity']:.3f}", " ".join(row["nearest"].split())] if "nearest" in row else []
-    return "\t".join([row["text"], *near])
+    return "\t".join([row["text"], *near]) + "\n"
 
 
 def run(options: argparse.Namespace, output: TextIO) -> None:
@@ -189,21 +212,58 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
-    terms = [(1.0, operand) for operand in options.interpolate or []]
+    terms = [(1.0, operand) for operand in options.interpolate or ()]
     if options.arithmetic is not None:
         terms = parse_sum(options.arithmetic)
     texts = read_texts(options, [operand for _, operand in terms])
-    sentences = [line for line in read_lines(options.nearest) if line.strip()] if options.nearest else []
-    ...
+    sentences = read_sentences(options.nearest) if options.nearest is not None else []
+    if options.encoder and not texts and not sentences:
+        raise ValueError("--encoder has no effect: there is no text to embed, only vectors")
+    total = (options.points if options.interpolate else 1) if terms else len(texts) or None
+    if options.vector not in (None, "-"):  # every row is checked before the first is written
+        total = sum(len(piece) for piece in read_vectors(options.vector))
+    import torch
+
+    from vec2text.decoders import quiet
+    from vec2text.inverter import Inverter
+
+    quiet()
+    model = options.model or newest_inverter()
+    inverter = Inverter.from_pretrained(model, device=options.device, precision=options.precision)
+    fingerprint = inverter.fingerprint
+    print(f"inverter: {model} ({fingerprint.encoder.name})", file=sys.stderr)
+    generator = torch.Generator()
+    generator.seed() if options.seed is None else generator.manual_seed(options.seed)
+    chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
+    chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
+    encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if texts or sentences else None
+    pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
+    done = 0
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        known = encode_all(encoder, sentences, progress) if sentences else None
+        task = progress.add_task("inverting", total=total)
+        for batch in batched(pieces, options.batch_size):
+            found = zip(inverter.invert(batch, **chosen), notes, strict=False)  # texts first: no note is lost
+            rows = [{"index": index, **note, "text": text} for index, (text, note) in enumerate(found, done)]
+            if known is not None:
+                chunks = (known[start : start + PIECE] for start in range(0, len(known), PIECE))
+                for row, place, cosine in zip(rows, *nearest(batch, chunks), strict=True):
+                    row |= {"nearest": sentences[place], "nearest_similarity": round(float(cosine), 6)}
+            output.writelines(line(row, options.format) for row in rows)
+            done += len(batch)
+            output.flush()
+            progress.advance(task, len(batch))
+
+
 def main() -> int:
     """Parse, open the output, run; a file appears under its name only when it is whole."""
     options = parse()
-    said: set[type] = set()
+    said: set[tuple[str, int]] = set()
 
-    def warn(message: Warning | str, kind: type[Warning], *rest: object, **more: object) -> None:
-        if kind not in said:  # once for a million rows
+    def warn(message: Warning | str, kind: type[Warning], file: str, line: int, *rest: object, **more: object) -> None:
+        if (file, line) not in said:  # once for a million rows
             print(f"generate.py: warning: {message}", file=sys.stderr)
-        said.add(kind)
+        said.add((file, line))
 
     warnings.showwarning = warn  # type: ignore[assignment]
     target = None if options.output is None else Path(options.output)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import generate
 from vec2text import Inverter, metrics
+from vec2text.exploration import interpolate, weighted_sum
 
 ROOT = Path(__file__).parent.parent
 SIZES = ["decoder.hidden_size=64", "decoder.layers=2", "decoder.heads=2", "decoder.vocabulary_size=300"]
@@ -359,8 +360,47 @@ BAD_INPUT = {
     "broken description": (lambda p: ["--model", damaged(p, "probes"), *VECTOR], "inverter.json is broken"),
     "empty text": (lambda p: ["--text", "  "], "text 0 is empty"),
     "missing text file": (lambda p: ["--text-file", p / "no.txt"], "no.txt"),
+    "one end": (lambda p: ["--interpolate", "a"], "expected 2 arguments"),
+    "three ends": (lambda p: ["--interpolate", "a", "b", "c"], "unrecognized arguments: c"),
+    "empty end": (lambda p: ["--interpolate", "a", " "], "text 1 is empty"),
+    "one point": (lambda p: ["--interpolate", "a", "b", "--points", 1], "--points is 1; expected at least 2"),
+    "points of nothing": (lambda p: ["--text", "a", "--points", 3], "--points has no effect without --interpolate"),
+    "linear sum": (lambda p: ["--arithmetic", "a", "--linear"], "--linear has no effect without --interpolate"),
+    "opposite ends": (lambda p: ["--interpolate", *opposite(p)], "opposite"),
+    "ends of another dimension": (lambda p: ["--interpolate", *narrow(p)], "dimension 31"),
+    "ends of two dimensions": (lambda p: ["--interpolate", "a", narrow(p)[0]], "vector 1 has shape (31,)"),
+    "broken end": (lambda p: ["--interpolate", "a", touched(p / "a.npy")], "a.npy: the file is empty"),
+    "two explorations": (lambda p: ["--interpolate", "a", "b", "--arithmetic", "a"], "not allowed with"),
+    "empty sum": (lambda p: ["--arithmetic", " "], "the sum is empty"),
+    "missing operand": (lambda p: ["--arithmetic", "a - - b"], "a text is missing before '- b'"),
+    "open quote": (lambda p: ["--arithmetic", "a - 'b"], "is not closed"),
+    "vanishing sum": (lambda p: ["--arithmetic", "a + b - a - b"], "cancel out"),
+    "vanishing mean": (lambda p: ["--arithmetic", both(p)], "cancel out"),
+    "encoder without text to sum": (
+        lambda p: ["--arithmetic", write_vectors(p / "a.npy", GOOD), "--encoder", "x"],
+        "--encoder has no effect",
+    ),
+    "nothing to be near": (
+        lambda p: [*VECTOR, "--nearest", written(p / "a.txt", "\n \n")],
+        "there is no sentence in it",
+    ),
+    "missing neighbours": (lambda p: [*VECTOR, "--nearest", p / "no.txt"], "no.txt"),
 }
 VECTOR = ("--vector", "runs/whole/heldout.npy")
+
+
+def opposite(place):
+    """Two files, of a vector and of its opposite."""
+    return [write_vectors(place / f"{sign}.npy", sign * GOOD[0]) for sign in (1, -1)]
+
+
+def both(place):
+    return write_vectors(place / "both.npy", np.stack([GOOD[0], -GOOD[0]]))
+
+
+def narrow(place):
+    """Two files of vectors of another dimension."""
+    return [write_vectors(place / f"{row}.npy", GOOD[row, :31]) for row in (0, 1)]
 
 
 def touched(path):
@@ -472,8 +512,167 @@ def test_an_output_that_is_a_device_stays_one(call, expected):
     assert Path("/dev/null").is_char_device()
 
 
+# -- generate.py between vectors -------------------------------------------------------------------------------------
+
+FAR = ("Anna sees a red boat in the garden.", "The old cat forgets the morning train at night.")
+
+
+@pytest.fixture(scope="module")
+def made(workplace, labse_encoder):
+    """The run's inverter, and the vectors of FAR."""
+    return Inverter.from_pretrained(workplace / "runs" / "whole" / "inverter"), labse_encoder.encode(FAR)
+
+
+def test_the_ends_of_an_interpolation_are_what_their_texts_give(call, made):
+    inverter, vectors = made
+    _, texts, _ = call(*WHOLE, "--text", FAR[0], "--text", FAR[1])
+    assert texts.splitlines() == inverter.invert(vectors)
+    code, out, err = call(*WHOLE, "--interpolate", *FAR)
+    assert code == 0, err
+    assert out.splitlines() == inverter.invert(interpolate(*vectors, 7))
+    assert [out.splitlines()[0], out.splitlines()[-1]] == texts.splitlines()
+    code, out, _ = call(*WHOLE, "--interpolate", *FAR, "--points", 3, "--format", "jsonl")
+    rows = [json.loads(row) for row in out.splitlines()]
+    assert (code, [row["point"] for row in rows]) == (0, [0, 0.5, 1])
+    assert [rows[0]["text"], rows[-1]["text"]] == texts.splitlines()
+
+
+def test_an_interpolation_goes_along_the_arc_or_the_line(call, made, monkeypatch):
+    vectors, seen = made[1], []
+    monkeypatch.setattr(Inverter, "invert", lambda self, batch, **options: seen.append(batch) or ["x"] * len(batch))
+    for flags in ([], ["--linear"]):
+        assert call(*WHOLE, "--interpolate", *FAR, "--points", 5, "--batch-size", 2, *flags)[0] == 0
+    arc, line = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+    assert np.allclose(arc, interpolate(*vectors, 5), atol=1e-5)
+    assert np.allclose(line, interpolate(*vectors, 5, spherical=False), atol=1e-5)
+    assert not np.allclose(arc, line, atol=1e-3)
+    assert np.allclose(np.linalg.norm(arc, axis=1), 1, atol=1e-5)
+
+
+def test_a_sum_of_one_text_is_the_text_and_of_more_is_their_sum(call, made):
+    inverter, vectors = made
+    _, texts, _ = call(*WHOLE, "--text", FAR[0])
+    for expression in (FAR[0], f"'{FAR[0]}'", f'+ 3 * "{FAR[0]}"'):
+        code, out, err = call(*WHOLE, "--arithmetic", expression)
+        assert (code, out) == (0, texts), err
+    expression = f"- '{FAR[0]}' + 0.5 * {FAR[1]}"
+    code, out, _ = call(*WHOLE, "--arithmetic", expression, "--format", "jsonl")
+    (text,) = inverter.invert(weighted_sum([-1, 0.5], vectors, length=1))
+    assert (code, json.loads(out)) == (0, {"index": 0, "expression": expression, "text": text})
+
+
+def test_only_in_a_space_of_length_1_is_a_sum_rescaled(tmp_path):
+    vectors = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)
+    file = write_vectors(tmp_path / "a.npy", vectors)
+    for normalized, length in ((True, 1), (False, np.sqrt(18))):
+        options, terms = generate.parse(["--arithmetic", "a - b"]), [(1.0, "a"), (-1.0, "b")]
+        pieces, _ = generate.make_vectors(options, terms, iter([vectors]), normalized)
+        assert np.linalg.norm(next(pieces)) == pytest.approx(length, rel=1e-6)
+    for normalized, end in ((True, [1.5, 2.5] / np.sqrt(8.5)), (False, [1.5, 2.5])):  # a mean
+        options, terms = generate.parse(["--interpolate", str(file), "b"]), [(1.0, str(file)), (1.0, "b")]
+        pieces, _ = generate.make_vectors(options, terms, iter([vectors[1:]]), normalized)
+        assert np.allclose(next(pieces)[[0, -1]], [end, vectors[1]], atol=1e-6)
+
+
+def test_operands_may_be_files_of_vectors(call, made, expected, tmp_path):
+    inverter, vectors = made
+    np.save(tmp_path / "a.npy", vectors[0])
+    (tmp_path / "my vectors.jsonl").write_text("\n".join(json.dumps(row) for row in expected[0].tolist()))
+    centroid = expected[0].mean(0)
+    unit = centroid / np.linalg.norm(centroid)
+    code, out, err = call(*WHOLE, "--interpolate", tmp_path / "a.npy", tmp_path / "my vectors.jsonl", "--points", 2)
+    assert code == 0, err
+    assert out.splitlines() == inverter.invert(np.stack([vectors[0], unit]))
+    code, out, _ = call(*WHOLE, "--arithmetic", f"{FAR[1]} - 2 * '{tmp_path}/my vectors.jsonl' + {tmp_path}/a.npy")
+    total = weighted_sum([1, -2, 1], [vectors[1], centroid, vectors[0]], length=1)
+    assert (code, out.splitlines()) == (0, inverter.invert(total))
+    assert "warning" not in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_name_of_a_file_that_is_not_there_is_a_text_with_a_warning(call):
+    code, out, err = call(*WHOLE, "--arithmetic", "none/such.npy + none/other.csv")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert [line for line in err.splitlines() if "warning" in line] == [
+        "generate.py: warning: there is no file none/such.npy: it is embedded as a text"
+    ]
+
+
+def test_the_nearest_of_the_texts_themselves_are_the_texts(call, expected, workplace, tmp_path):
+    references = (workplace / "runs" / "whole" / "heldout.txt").read_text().splitlines()
+    beside = [f"{text}\t1.000\t{reference}" for text, reference in zip(expected[1], references, strict=True)]
+    sources = (VECTOR, ("--text-file", "runs/whole/heldout.txt"), (*VECTOR, "--batch-size", 7))
+    for source in sources:
+        code, out, err = call(*WHOLE, *source, "--nearest", "runs/whole/heldout.txt")
+        assert code == 0, err
+        assert out.splitlines() == beside
+    code, out, _ = call(*WHOLE, *sources[2], "--nearest", "runs/whole/heldout.txt", "--format", "jsonl")
+    rows = [json.loads(row) for row in out.splitlines()]
+    assert [row["index"] for row in rows] == list(range(len(references)))
+    assert [row["nearest"] for row in rows] == references
+    assert [row["text"] for row in rows] == expected[1]
+    assert np.allclose([row["nearest_similarity"] for row in rows], 1, atol=1e-5)
+
+
+def test_the_nearest_is_that_of_the_input_by_brute_force(call, made, sentences, tmp_path, labse_encoder, monkeypatch):
+    inverter, vectors = made
+    monkeypatch.setattr(generate, "PIECE", 100)
+    own = [text for text in sentences if text not in FAR]
+    (tmp_path / "own.txt").write_text("\n\n".join(text.replace(" ", "\t", 1) for text in own))
+    points, known = interpolate(*vectors, 4), labse_encoder.encode(own)
+    cosines = points @ known.T
+    code, out, err = call(*WHOLE, "--interpolate", *FAR, "--points", 4, "--nearest", tmp_path / "own.txt")
+    assert code == 0, err
+    written = [row.split("\t") for row in out.splitlines()]  # exactly two tabs, whatever the sentences hold
+    assert [text for text, _, _ in written] == inverter.invert(points)
+    assert [sentence for _, _, sentence in written] == [own[place] for place in cosines.argmax(1)]
+    assert np.allclose([float(cosine) for _, cosine, _ in written], cosines.max(1), atol=6e-4)
+    code, out, _ = call(*WHOLE, "--arithmetic", own[3], "--nearest", tmp_path / "own.txt", "--format", "jsonl")
+    row = json.loads(out)
+    assert (code, row["expression"], row["nearest"].replace("\t", " ")) == (0, own[3], own[3])
+
+
+def test_another_encoder_may_be_named_for_the_nearest_of_vectors(call, labse, other_labse, tmp_path):
+    (tmp_path / "own.txt").write_text("\n".join(FAR))
+    code, out, err = call(*WHOLE, *VECTOR, "--nearest", tmp_path / "own.txt", "--encoder", labse)
+    assert (code, out.count("\t") // 2) == (0, len(out.splitlines())), err
+    code, out, err = call(*WHOLE, *VECTOR, "--nearest", tmp_path / "own.txt", "--encoder", other_labse)
+    complain_once(code, out, "\n".join(err.splitlines()[1:]), "generate.py: ", "is not the one this was made for")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_text_that_is_longer_than_the_encoder_reads_brings_a_warning(call):
+    code, out, err = call(*WHOLE, "--text", FAR[0], "--text", " ".join(FAR * 9), "--text", " ".join(FAR * 8))
+    assert (code, len(out.splitlines())) == (0, 3)
+    warned = [line for line in err.splitlines() if "warning" in line]
+    assert warned == ["generate.py: warning: text 1 is longer than the encoder reads: its vector is of its beginning"]
+
+
+def test_a_text_without_a_known_word_is_refused():
+    class Words:
+        name, dimension = "words", 2
+
+        def fault(self, text):
+            return "unknown_words" if text == "xyzzy" else None
+
+        def encode(self, texts):
+            return np.ones((len(texts), 2), np.float32)
+
+    assert len(next(generate.embed(Words(), ["boat"]))) == 1
+    with pytest.raises(ValueError, match=r"text 1 \('xyzzy'\) has no word that encoder 'words' knows"):
+        next(generate.embed(Words(), ["boat", "xyzzy"]))
+
+
+def test_an_encoder_of_the_users_need_not_know_its_faults(encoder):
+    pieces = list(generate.embed(encoder, ["a"] * 3000))
+    assert [len(piece) for piece in pieces] == [2048, 952]
+
+
 def test_generate_help_teaches(call):
     code, out, _ = call("--help")
     assert code == 0
-    for word in ("--vector", ".safetensors", "--num-beams", "examples:", "exit code 2"):
+    for word in (
+        *("--vector", ".safetensors", "--num-beams", "examples:", "exit code 2"),
+        *("--interpolate", "king - man + woman", "several stand for their mean", "--nearest FILE", "default: 7"),
+    ):
         assert word in out

@@ -1,20 +1,25 @@
-"""Encoders: the published vectors and no others; and a fingerprint that knows its vector space again."""
+"""Encoders: the published vectors and no others, whatever the kind of model and whatever stands beside a text."""
 
-import dataclasses
 import json
 import shutil
+import sys
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import LetterEncoder
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer
+from small_models import DECODERS, POSITIONS, save_bert, save_e5, save_gtr
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
 import vec2text.encoders
 from vec2text.config import EncoderConfig
-from vec2text.encoders import load_encoder
+from vec2text.encoders import encode_checked, load_encoder
 from vec2text.fingerprint import PROBES, Fingerprint
 from vec2text.metrics import cosine
 
@@ -166,9 +171,9 @@ def test_texts_of_few_tokens_fit_however_many_letters_they_have(labse_encoder, t
 # -- names -------------------------------------------------------------------------------------------------------
 
 
-def refusal(name):
+def refusal(name, **config):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
-        load(name)
+        load(name, **config)
     message = str(refused.value)
     assert message.startswith(f"encoder {str(name)!r} cannot be loaded: ")
     return message
@@ -215,121 +220,523 @@ def test_a_folder_of_the_bundled_encoders_name_comes_first(tmp_path, monkeypatch
     assert load("all-MiniLM-L6-v2").dimension == 32
 
 
-# -- the fingerprint ---------------------------------------------------------------------------------------------
+# -- a bare transformer and a pooling ----------------------------------------------------------------------------
+
+BARE = [
+    "gpt2",
+    "mistral",
+    "qwen3",
+    "bert",
+]  # no pad token; no pad token; a pad token, and no first one; [CLS] and [SEP]
+ENDED = [(kind, True) for kind in ("gpt2", "mistral", "qwen3", "rugpt3")]  # those that have an end token
 
 
-class Scaled(LetterEncoder):
-    """Letters whose vectors have another length."""
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, sentences, labse):
+    """Kind -> folder of a small model."""
+    place = tmp_path_factory.mktemp("encoders")
+    saved = {**DECODERS, "bert": save_bert, "e5": save_e5, "gtr": save_gtr}
+    made = {kind: saved[kind](place / kind, sentences) for kind in (*BARE, "rugpt3", "endless", "e5", "gtr")}
+    return {**made, "labse": labse}
 
-    def __init__(self, length, **options):
-        super().__init__(**options)
-        self.length = length
+
+@pytest.fixture(scope="module")
+def mixed(texts):
+    """Texts of very different lengths."""
+    return [texts[0], "a", " ".join(texts[1:5]), "Ünïcode, кириллица!", texts[5], "b c"]
+
+
+def bare(folder, pooling, **config):
+    return load(folder, kind="transformer", pooling=pooling, **config)
+
+
+def by_hand(folder, texts, pooling, end=False, cut=None):
+    """The pooled last hidden states of each text alone, where nothing is padded.
+
+    Args:
+        end: the end token follows each text.
+        cut: tokens, the end token included, beyond which a text is cut.
+    """
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for text in texts:
+        ids = tokenizer(text)["input_ids"][: cut and cut - end] + [tokenizer.eos_token_id] * end
+        with torch.no_grad():
+            states = model(torch.tensor([ids])).last_hidden_state[0]  # (tokens, D)
+        rows.append({"mean": states.mean(0), "last": states[-1], "cls": states[0]}[pooling])
+    return torch.stack(rows).numpy()
+
+
+def edited(folder, place, file, **values):
+    """A copy of a model's folder with other values in one of its JSON files."""
+    shutil.copytree(folder, place)
+    content = json.loads((place / file).read_text())
+    (place / file).write_text(json.dumps(content | values))
+    return place
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+@pytest.mark.parametrize("kind", [*BARE, "rugpt3", "endless"])
+def test_a_bare_transformer_gives_the_pooled_states_of_each_text_alone(folders, mixed, kind, pooling):
+    expected = by_hand(folders[kind], mixed, pooling)
+    np.testing.assert_allclose(bare(folders[kind], pooling).encode(mixed), expected, atol=1e-5)
+    for other in {"mean", "last", "cls"} - {pooling}:
+        assert np.abs(expected - by_hand(folders[kind], mixed, other)).max() > 0.1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+@pytest.mark.parametrize("kind", BARE)
+def test_neither_the_batch_size_nor_the_other_texts_change_a_vector(folders, mixed, texts, kind, pooling):
+    encoder = bare(folders[kind], pooling)
+    alone = np.concatenate([encoder.encode([text]) for text in mixed])
+    for size in (1, 2, 64):
+        encoder = bare(folders[kind], pooling, batch_size=size)
+        np.testing.assert_allclose(encoder.encode([*mixed, *texts])[: len(mixed)], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+@pytest.mark.parametrize("kind", BARE)
+def test_a_tokenizer_that_pads_on_the_left_gives_the_same_vectors(tmp_path, folders, mixed, kind, pooling):
+    left = edited(folders[kind], tmp_path / kind, "tokenizer_config.json", padding_side="left")
+    assert AutoTokenizer.from_pretrained(left).padding_side == "left"
+    expected = bare(folders[kind], pooling).encode(mixed)
+    np.testing.assert_allclose(bare(left, pooling).encode(mixed), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize(("kind", "end_token"), ENDED)
+def test_an_end_token_ends_every_text_once_also_one_that_is_cut(folders, mixed, kind, end_token, pooling):
+    encoder = bare(folders[kind], pooling, end_token=end_token, max_length=12)
+    expected = by_hand(folders[kind], mixed, pooling, end=True, cut=12)
+    np.testing.assert_allclose(encoder.encode(mixed), expected, atol=1e-5)
+    assert np.abs(expected - by_hand(folders[kind], mixed, pooling, end=True)).max() > 0.1  # some are cut
+    assert np.abs(expected - by_hand(folders[kind], mixed, pooling, cut=12)).max() > 0.1
+
+
+def test_a_tokenizer_that_ends_its_texts_by_itself_ends_them_once(tmp_path, folders, mixed):
+    shutil.copytree(folders["mistral"], tmp_path / "ending")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "ending/tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.save(str(tmp_path / "ending/tokenizer.json"))
+    assert AutoTokenizer.from_pretrained(tmp_path / "ending")("a")["input_ids"][-1] == 2
+    expected = by_hand(folders["mistral"], mixed, "last", end=True)
+    for end_token in (True, False):
+        encoder = bare(tmp_path / "ending", "last", end_token=end_token)
+        np.testing.assert_allclose(encoder.encode(mixed), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "endless"])
+def test_an_end_token_where_there_is_none_is_refused(folders, kind):
+    assert "set encoder.end_token=false" in refusal(folders[kind], kind="transformer", pooling="last", end_token=True)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "cls"])
+@pytest.mark.parametrize(("kind", "end_token"), [*ENDED, *((kind, False) for kind in (*BARE, "endless"))])
+def test_an_empty_text_has_a_vector_like_any_other(folders, mixed, kind, end_token, pooling):
+    encoder = bare(folders[kind], pooling, end_token=end_token)
+    alone, beside = encoder.encode([""]), encoder.encode([mixed[2], "", mixed[0]])
+    assert np.isfinite(alone).all()
+    np.testing.assert_allclose(alone[0], beside[1], atol=1e-5)
+    assert encoder.fault("") is None
+    if AutoTokenizer.from_pretrained(folders[kind])("")["input_ids"]:
+        np.testing.assert_allclose(alone, by_hand(folders[kind], [""], pooling, end=end_token), atol=1e-5)
+    elif kind != "endless":  # nothing is read as the end token, and once
+        np.testing.assert_allclose(alone, by_hand(folders[kind], [""], pooling, end=True), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "end_token"), [*ENDED, *((kind, False) for kind in BARE)])
+def test_a_prompt_is_read_as_if_it_were_part_of_the_text(folders, mixed, kind, end_token):
+    prompt = "Instruct: find it\nQuery: "
+    asked = bare(folders[kind], "mean", prompt=prompt, end_token=end_token).encode([*mixed, ""])
+    plain = bare(folders[kind], "mean", end_token=end_token).encode([prompt + text for text in (*mixed, "")])
+    np.testing.assert_allclose(asked, plain, atol=1e-5)
+    assert cosine(asked, bare(folders[kind], "mean", end_token=end_token).encode([*mixed, ""])).max() < 0.999
+
+
+@pytest.mark.parametrize("kind", BARE)
+def test_a_bare_transformer_of_another_precision_or_normalised(folders, mixed, kind):
+    exact = bare(folders[kind], "mean").encode(mixed)
+    unit = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    np.testing.assert_allclose(bare(folders[kind], "mean", normalize=True).encode(mixed), unit, atol=1e-5)
+    rough = bare(folders[kind], "mean", precision="bf16", normalize=True).encode(mixed)
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rough, axis=1), 1, atol=1e-5)
+    assert cosine(rough, unit).min() > 0.98
+    assert np.abs(rough - unit).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_a_bare_transformer_reads_as_far_as_it_has_positions(folders, kind):
+    encoder = bare(folders[kind], "mean")
+    assert encoder.fault("a " * (POSITIONS // 2 - 2)) is None
+    assert encoder.fault("a " * POSITIONS) == "too_long"
+    assert np.isfinite(encoder.encode(["a " * 2 * POSITIONS])).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "config"),
+    [
+        ("gpt2", POSITIONS, {"kind": "transformer", "pooling": "mean"}),
+        ("bert", POSITIONS, {"kind": "transformer", "pooling": "cls"}),
+        ("e5", POSITIONS, {}),
+        ("labse", 32, {}),
+    ],
+)
+def test_more_tokens_than_a_model_has_positions_cannot_be_asked_for(folders, kind, positions, config):
+    encoder = load(folders[kind], max_length=positions, **config)
+    assert np.isfinite(encoder.encode(["a " * 2 * positions])).all()
+    with pytest.raises(ValueError, match=rf"^[^\n]*max_length[^\n]*{positions}[^\n]*$"):
+        load(folders[kind], max_length=positions + 1, **config)
+
+
+def test_a_model_of_relative_positions_has_no_last_one(folders):
+    encoder = load(folders["gtr"], max_length=1000)
+    one, other = encoder.encode([" ".join([*["boat"] * 900, word]) for word in ("boat", "river")])
+    assert np.abs(one - other).max() > 1e-5
+    assert encoder.fault("boat " * 900) is None
+    assert encoder.fault("boat " * 1000) == "too_long"
+
+
+# -- what a sentence-transformers model is published with --------------------------------------------------------
+
+PUBLISHED = ["labse", "gtr", "e5", "bert"]  # the last without modules: sentence-transformers adds the mean
+
+
+def gtr_by_hand(folder, texts):
+    """Vectors of a GTR and, beside them, the means that it makes them of."""
+    model, tokenizer = T5EncoderModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        states = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
+    means = torch.stack([state.mean(0) for state in states])
+    dense = means @ load_file(folder / "2_Dense/model.safetensors")["linear.weight"].T
+    return (dense / dense.norm(dim=1, keepdim=True)).numpy(), means.numpy()
+
+
+def test_gtr_keeps_its_dense_layer_and_its_normalisation(folders, mixed):
+    vectors = load(folders["gtr"]).encode(mixed)
+    expected, means = gtr_by_hand(folders["gtr"], mixed)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert np.abs(cosine(means, vectors)).max() < 0.9  # without Dense
+    assert abs(np.linalg.norm(means, axis=1) - 1).min() > 0.1  # without Normalize
+
+
+def unit_means(folder, texts):
+    means = by_hand(folder, texts, "mean")
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", ["query", "passage"])
+def test_a_prompt_by_name_is_the_one_that_the_model_brings(folders, mixed, name):
+    expected = unit_means(folders["e5"], [f"{name}: {text}" for text in mixed])
+    for config in ({"prompt_name": name}, {"prompt": f"{name}: "}):
+        np.testing.assert_allclose(load(folders["e5"], **config).encode(mixed), expected, atol=1e-5)
+    assert cosine(expected, load(folders["e5"]).encode(mixed)).max() < 0.999
+
+
+@pytest.mark.parametrize(("kind", "name"), [("e5", "title"), ("e5", "document"), ("labse", "query")])
+def test_a_prompt_that_the_model_does_not_bring_is_refused(folders, kind, name):
+    with pytest.raises(ValueError, match=rf"^encoder.prompt_name is {name!r}, but [^\n]*$"):
+        load(folders[kind], prompt_name=name)
+
+
+@pytest.fixture
+def asking(tmp_path, folders):
+    """An E5 with a default prompt."""
+    file = "config_sentence_transformers.json"
+    return edited(folders["e5"], tmp_path / "asking", file, default_prompt_name="passage")
+
+
+def test_a_models_default_prompt_is_heeded_unless_another_is_given(folders, asking, mixed):
+    for config, prompt in (({}, "passage: "), ({"prompt_name": "query"}, "query: "), ({"prompt": "the "}, "the ")):
+        expected = unit_means(folders["e5"], [prompt + text for text in mixed])
+        np.testing.assert_allclose(load(asking, **config).encode(mixed), expected, atol=1e-5)
+
+
+def test_a_default_prompt_counts_where_a_text_may_be_too_long(folders, asking):
+    added = len(AutoTokenizer.from_pretrained(asking)("passage: ")["input_ids"]) - 2
+    plain, asked = load(folders["e5"], max_length=20), load(asking, max_length=20)
+    for words in range(1, 30):
+        text = "boat " * words
+        assert (plain.fault(text) is None) == (words + 2 <= 20)
+        assert (asked.fault(text) is None) == (words + 2 + added <= 20)
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_padding_does_not_change_a_published_vector(folders, mixed, kind, size):
+    encoder = load(folders[kind], batch_size=size)
+    alone = np.concatenate([encoder.encode([text]) for text in mixed])
+    np.testing.assert_allclose(encoder.encode(mixed), alone, atol=1e-5)
+    backwards = encoder.encode(mixed[::-1])[::-1]
+    np.testing.assert_allclose(backwards, alone, atol=1e-5)
+
+
+def test_padding_on_the_left_does_not_change_a_published_vector(tmp_path, folders, mixed):
+    left = edited(folders["e5"], tmp_path / "left", "tokenizer_config.json", padding_side="left")
+    np.testing.assert_allclose(load(left).encode(mixed), unit_means(folders["e5"], mixed), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_a_truncated_vector_is_the_beginning_of_the_whole_one(folders, mixed, kind):
+    whole = load(folders[kind]).encode(mixed)
+    encoder = load(folders[kind], truncate_dimension=8)
+    assert encoder.dimension == Fingerprint.of(encoder).dimension == 8
+    np.testing.assert_allclose(encoder.encode(mixed), whole[:, :8], atol=1e-6)
+    unit = whole[:, :8] / np.linalg.norm(whole[:, :8], axis=1, keepdims=True)
+    np.testing.assert_allclose(load(folders[kind], truncate_dimension=8, normalize=True).encode(mixed), unit, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("e5", {}),
+        ("gtr", {"prompt": "the house: "}),
+        ("gpt2", {"kind": "transformer", "pooling": "mean"}),
+        ("mistral", {"kind": "transformer", "pooling": "last", "end_token": True, "prompt": "find: "}),
+        ("qwen3", {"kind": "transformer", "pooling": "last", "end_token": True}),
+    ],
+)
+def test_a_text_is_too_long_exactly_from_the_first_token_that_does_not_fit(folders, kind, config):
+    encoder, tokenizer = load(folders[kind], max_length=16, **config), AutoTokenizer.from_pretrained(folders[kind])
+    fits = []
+    for words in range(30):
+        text = " ".join(["boat"] * words)
+        tokens = len(tokenizer(config.get("prompt", "") + text)["input_ids"]) + config.get("end_token", False)
+        fits.append(tokens <= 16)
+        assert encoder.fault(text) == (None if fits[-1] else "too_long")
+    assert fits[0]
+    assert not fits[-1]
+    changed = encoder.encode([" ".join([*["boat"] * (sum(fits) - 2), word]) for word in ("boat", "river")])
+    assert np.abs(changed[0] - changed[1]).max() > 1e-3  # the last word that fits is read
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_lower_precision_changes_the_vectors_a_little_and_is_on_record(folders, mixed, precision):
+    exact, encoder = load(folders["gtr"]), load(folders["gtr"], precision=precision)
+    vectors = encoder.encode(mixed)
+    assert vectors.dtype == np.float32
+    assert cosine(vectors, exact.encode(mixed)).min() > 0.99
+    assert np.abs(vectors - exact.encode(mixed)).max() > 1e-4
+    made = Fingerprint.from_dict(json.loads(json.dumps(Fingerprint.of(encoder).to_dict())))
+    assert made.encoder.precision == precision
+    np.testing.assert_array_equal(made.open_encoder(device="cpu").encode(mixed), vectors)
+
+
+# -- a model with code of its own --------------------------------------------------------------------------------
+
+# As jina-embeddings-v3 is published: written for an older sentence-transformers, its forward takes the task.
+CODE = """
+import json, os
+from pathlib import Path
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+Path(__file__).with_name("ran").touch()
+
+class Transformer(torch.nn.Module):
+    save_in_root = True
+
+    def __init__(self, model_name_or_path, max_seq_length=None, model_args=None, tokenizer_args=None, config_args=None,
+                 cache_dir=None, do_lower_case=False, tokenizer_name_or_path=None, **kwargs):
+        super().__init__()
+        self.auto_model = AutoModel.from_pretrained(model_name_or_path, **(model_args or {}))
+        self.tokenizer = AutoTokenizer.from_pretrained(model_name_or_path, **(tokenizer_args or {}))
+        self.max_seq_length = max_seq_length
+
+    def tokenize(self, texts, padding=True):
+        return self.tokenizer(
+            texts, padding=padding, truncation=True, return_tensors="pt", max_length=self.max_seq_length
+        )
+
+    def forward(self, features, task=None):
+        features.pop("prompt_length", None)
+        states = self.auto_model(**features).last_hidden_state
+        shift = {None: 0.0, "separation": 1.0, "retrieval.query": -2.0}[task]
+        return features | {"token_embeddings": states + shift}
+
+    @classmethod
+    def load(cls, input_path):
+        return cls(input_path)
+"""
+TASKS = {None: 0.0, "separation": 1.0, "retrieval.query": -2.0}
+
+
+@pytest.fixture
+def coded(tmp_path, monkeypatch, folders):
+    """Folder of a small BERT with prompts and with code that shifts its states by the task."""
+    folder = tmp_path / "coded"
+    shutil.copytree(folders["e5"], folder)
+    (folder / "custom_st.py").write_text(f"{CODE}\n# {folder}\n")  # code that was never imported before
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0] |= {"type": "custom_st.Transformer", "kwargs": ["task"]}
+    (folder / "modules.json").write_text(json.dumps(modules))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("prompt_name", [None, "query"])
+def test_the_task_reaches_a_model_with_code_of_its_own(folders, coded, mixed, task, prompt_name):
+    encoder = load(coded, trust_remote_code=True, task=task, prompt_name=prompt_name)
+    asked = [f"{prompt_name}: {text}" if prompt_name else text for text in mixed]
+    shifted = by_hand(folders["e5"], asked, "mean") + TASKS[task]
+    expected = shifted / np.linalg.norm(shifted, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode(mixed), expected, atol=1e-5)
+    assert encoder.fault("boat " * 100) == "too_long"
+
+
+def test_the_vectors_of_another_task_are_another_space(coded):
+    tasks = [load(coded, trust_remote_code=True, task=task) for task in ("separation", "retrieval.query")]
+    one, other = map(Fingerprint.of, tasks)
+    assert one.encoder.task == "separation"
+    with pytest.raises(ValueError, match="vectors of the probe sentences differ"):
+        one.check_encoder(other)
+
+
+def test_code_that_comes_with_a_model_is_run_only_when_that_is_allowed(tmp_path, coded):
+    message = refusal(coded)
+    assert not list(tmp_path.rglob("ran"))
+    assert load(coded, trust_remote_code=True).dimension == 32
+    assert list(tmp_path.rglob("ran"))
+    assert "trust_remote_code" in message
+
+
+@pytest.mark.parametrize("kind", ["labse", "e5"])
+def test_a_task_is_refused_by_a_model_that_knows_none(folders, kind):
+    with pytest.raises(ValueError, match=r"^[^\n]*encoder\.task[^\n]*$"):
+        load(folders[kind], task="separation")
+
+
+# -- encoders of one's own ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """written(name, code): a module in the current folder, as users write theirs."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield lambda name, code: (tmp_path / f"{name}.py").write_text(code)
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) == str(tmp_path / f"{name}.py"):
+            del sys.modules[name]
+
+
+MINE = """
+from conftest import LetterEncoder as Kind
+
+class Wide(Kind):
+    def __init__(self):
+        super().__init__(dimension=48)
+
+def make():
+    return Kind(dimension=48)
+
+ready = Kind(dimension=48)
+"""
+
+
+@pytest.mark.parametrize("attribute", ["ready", "Wide", "make"])
+def test_an_encoder_of_ones_own_is_an_object_a_class_or_a_function(written, texts, attribute):
+    written("my_encoder", MINE)
+    path = list(sys.path)
+    encoder = load(f"my_encoder:{attribute}", kind="python")
+    assert sys.path == path
+    np.testing.assert_array_equal(encoder.encode(texts), LetterEncoder(dimension=48).encode(texts))
+    made = Fingerprint.from_dict(json.loads(json.dumps(Fingerprint.of(encoder).to_dict())))
+    assert made.encoder == encoder.config == EncoderConfig(f"my_encoder:{attribute}", kind="python")
+    assert (made.dimension, made.normalized) == (48, True)
+    np.testing.assert_array_equal(made.open_encoder().encode(texts), encoder.encode(texts))
+
+
+FROZEN = """
+from dataclasses import dataclass
+from conftest import LetterEncoder
+
+@dataclass(frozen=True)
+class Frozen:
+    name: str = "frozen"
+    dimension: int = 32
 
     def encode(self, texts):
-        return super().encode(texts) * np.float32(self.length)
+        return LetterEncoder().encode(texts)
+
+class Slots:
+    __slots__ = ()
+    name, dimension, encode = "slots", 32, LetterEncoder().encode
+"""
 
 
-def test_a_fingerprint_describes_its_encoder(labse_encoder):
-    made = Fingerprint.of(labse_encoder)
-    assert made.encoder == labse_encoder.config
-    assert made.dimension == 32
-    assert made.normalized
-    assert made.norm == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(np.float32(made.probes), labse_encoder.encode(list(PROBES)))
+@pytest.mark.parametrize("attribute", ["Frozen", "Slots"])
+def test_an_object_that_takes_no_new_attribute_is_an_encoder_too(written, texts, attribute):
+    written("my_frozen", FROZEN)
+    encoder = load(f"my_frozen:{attribute}", kind="python")
+    np.testing.assert_array_equal(encoder.encode(texts), LetterEncoder().encode(texts))
+    assert Fingerprint.of(encoder).encoder == EncoderConfig(f"my_frozen:{attribute}", kind="python")
 
 
-def test_a_fingerprint_of_vectors_that_are_not_normalised_says_so():
-    made = Fingerprint.of(Scaled(2.5))
-    assert not made.normalized
-    assert made.norm == pytest.approx(2.5, rel=1e-4)
+FAULTY = """
+def fails(): raise RuntimeError("first line\\nsecond line")
+def nothing(): return None
+class Lacks:
+    name = "lacks"
+    def encode(self, texts): return texts
+def asks(argument): return argument
+text = "text"
+number = 3
+"""
 
 
-def test_a_fingerprint_survives_json_unchanged(labse, encoder):
-    for made in (Fingerprint.of(encoder), Fingerprint.of(load(labse, prompt="a ", batch_size=3))):
-        assert Fingerprint.from_dict(json.loads(json.dumps(made.to_dict()))) == made
-
-
-def test_an_encoder_is_known_again_under_another_name_and_batch_size(tmp_path, labse, labse_encoder):
-    shutil.copytree(labse, tmp_path / "copy")
-    Fingerprint.of(labse_encoder).check_encoder(Fingerprint.of(load(tmp_path / "copy", batch_size=2)))
-
-
-def test_the_small_errors_of_other_hardware_are_accepted(encoder):
-    made = Fingerprint.of(encoder)
-    noisy = np.array(made.probes) + np.random.default_rng(0).normal(0, 1e-3, (3, 32))
-    made.check_encoder(dataclasses.replace(made, probes=tuple(map(tuple, noisy)), norm=made.norm * 1.002))
-
-
-def refused_encoder(ours, theirs):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("my_faulty:fails", "RuntimeError: first line"),
+        ("my_faulty:nothing", "has no name and no dimension and no encode"),
+        ("my_faulty:Lacks", "has no dimension;"),
+        ("my_faulty:asks", "TypeError"),
+        ("my_faulty:text", "has no name and no dimension;"),
+        ("my_faulty:number", "TypeError"),
+        ("my_faulty:absent", "AttributeError"),
+        ("my_faulty:", "AttributeError"),
+        ("no_such_module:make", "No module named 'no_such_module'"),
+        ("my_broken:make", "SyntaxError"),
+        (":make", "ValueError"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_in_one_line_with_its_name(written, name, reason):
+    written("my_faulty", FAULTY)
+    written("my_broken", "def make(:\n")
     with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
-        Fingerprint.of(ours).check_encoder(Fingerprint.of(theirs))
-    return str(refused.value)
+        load(name, kind="python")
+    assert reason in str(refused.value)
+    assert repr(name) in str(refused.value)
 
 
-def test_other_weights_of_the_same_shape_are_refused_with_both_names(labse_encoder, other_labse):
-    other = load(other_labse)
-    message = refused_encoder(labse_encoder, other)
-    assert f"{other.name!r} is not the one this was made for ({labse_encoder.name!r}" in message
-    assert "cosine" in message
+@dataclass
+class Growing:
+    """An encoder that adds a dimension with every call after the first ones."""
+
+    name: str = "growing"
+    dimension: int = 8
+    calls_left: int = 1
+
+    def encode(self, texts):
+        self.calls_left -= 1
+        return np.ones((len(texts), self.dimension - min(self.calls_left, 0)))
 
 
-def test_another_dimension_is_refused_with_both_names_and_numbers(labse_encoder):
-    message = refused_encoder(labse_encoder, LetterEncoder(dimension=16))
-    for part in ("'letters'", "dimension 16", repr(labse_encoder.name), "dimension 32"):
-        assert part in message
+def test_a_dimension_that_changes_from_call_to_call_is_refused(texts):
+    encoder = Growing()
+    assert encode_checked(encoder, texts, Fingerprint.of(Growing()).dimension).shape == (60, 8)
+    with pytest.raises(ValueError, match=r"^encoder 'growing' gave [^\n]*\(60, 9\)[^\n]*stay the same[^\n]*$"):
+        encode_checked(encoder, texts, 8)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("the morning ", ""), ("", "the morning "), ("one ", "two ")])
-def test_another_prompt_is_refused_and_the_right_one_named(labse, ours, theirs):
-    assert f"prompt {ours!r}" in refused_encoder(load(labse, prompt=ours), load(labse, prompt=theirs))
+def test_a_dimension_that_is_not_the_one_it_claims_is_refused():
+    with pytest.raises(ValueError, match=r"^encoder 'growing' gave [^\n]*\(3, 9\)[^\n]*$"):
+        Fingerprint.of(Growing(calls_left=0))
 
 
-@pytest.mark.parametrize("length", [0.5, 0.98, 1.02, 3.0])
-def test_scaled_vectors_are_refused_with_both_lengths(encoder, length):
-    message = refused_encoder(encoder, Scaled(length))
-    assert f"length {length:.3g}" in message
-    assert "length 1:" in message
-
-
-def test_one_probe_that_differs_is_enough(encoder):
-    made = Fingerprint.of(encoder)
-    for row in range(3):
-        probes = [list(probe) for probe in made.probes]
-        probes[row] = [-x for x in probes[row]]
-        with pytest.raises(ValueError, match=r"cosine -1\.000"):
-            made.check_encoder(dataclasses.replace(made, probes=tuple(map(tuple, probes))))
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_right_vectors_pass_in_silence(encoder, sentences, dtype):
-    Fingerprint.of(encoder).check_vectors(encoder.encode(sentences[:20]).astype(dtype))
-
-
-def test_vectors_of_another_dimension_are_refused_with_both_numbers_and_the_encoder(encoder):
-    with pytest.raises(ValueError, match=r"dimension 31,.*dimension 32 from 'letters'"):
-        Fingerprint.of(encoder).check_vectors(np.ones((2, 31)))
-
-
-@pytest.mark.parametrize("length", [0.5, 0.97, 1.03, 100.0])
-def test_lengths_that_contradict_a_normalised_space_are_a_warning_that_says_what_to_check(encoder, sentences, length):
-    with pytest.warns(
-        UserWarning, match=rf"length {length:.3g} on average.*'letters' have length 1: check .*Normalize"
-    ):
-        Fingerprint.of(encoder).check_vectors(encoder.encode(sentences[:5]) * length)
-
-
-@pytest.mark.parametrize("length", [2.0, 5.0, 12.0])
-def test_lengths_may_vary_in_a_space_that_is_not_normalised(sentences, length):
-    Fingerprint.of(Scaled(5.0)).check_vectors(LetterEncoder().encode(sentences[:5]) * length)
-
-
-@pytest.mark.parametrize("length", [1.0, 20.0])
-def test_lengths_beyond_all_reason_are_a_warning_there_too(sentences, length):
-    with pytest.warns(UserWarning, match="have length 5"):
-        Fingerprint.of(Scaled(5.0)).check_vectors(LetterEncoder().encode(sentences[:5]) * length)
-
-
-def test_anything_with_a_name_a_dimension_and_encode_is_an_encoder(encoder):
-    made = Fingerprint.of(encoder)
-    assert made.encoder == EncoderConfig("letters", kind="object")
-    made.check_encoder(Fingerprint.of(LetterEncoder()))
+@pytest.mark.parametrize("kind", ["object", "precomputed"])
+def test_vectors_that_were_given_name_no_encoder_to_load(kind):
+    with pytest.raises(ValueError, match=r"^vectors of 'theirs' were given, not made here[^\n]*$"):
+        load("theirs", kind=kind)

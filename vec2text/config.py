@@ -109,8 +109,8 @@ class EncoderConfig:
         for file in self.vectors:
             _require(
                 not file.endswith(".txt"),
-                f"encoder.kind=precomputed: {file} holds text, not vectors; give data.paths=[FILE] with both (.parquet, "
-                ".jsonl, .npz), or the vectors' own files as encoder.vectors=[FILE]",
+                f"encoder.kind=precomputed: {file} holds text, not vectors; give data.paths=[FILE] with both "
+                "(.parquet, .jsonl, .npz), or the vectors' own files as encoder.vectors=[FILE]",
             )
         _require(
             self.kind != "python" or self.name == MISSING or ":" in self.name,
@@ -150,7 +150,10 @@ class DataConfig:
     """Folder for the cleaned sentences and their vectors."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.paths) != bool(self.dataset), "data.paths and data.dataset: give exactly one, as data.paths=[my.txt]")
+        _require(
+            bool(self.paths) != bool(self.dataset),
+            "data.paths and data.dataset: give exactly one, as data.paths=[my.txt]",
+        )
         _require(
             self.dataset_config is None or self.dataset is not None,
             "data.dataset_config has no effect without data.dataset",

@@ -373,7 +373,7 @@ class OpenAIEncoder:
             reason = " ".join(str(error.message).split())[:200]
             advice = "; a smaller encoder.batch_size may help" if error.status_code in (400, 413) else ""
             raise ValueError(
-                f"{place} answers {error.status_code} for model {config.name!r} and {len(texts)} texts: {reason}{advice}"
+                f"{place} answers {error.status_code} for model {config.name!r}, {len(texts)} texts: {reason}{advice}"
             ) from error
         except Exception as error:  # what the client makes of an answer that is none
             raise ValueError(

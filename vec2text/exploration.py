@@ -169,9 +169,11 @@ def nearest(vectors: np.ndarray, chunks: Iterable[np.ndarray]) -> tuple[np.ndarr
     best, places, start = np.full(len(unit), -np.inf, np.float32), np.zeros(len(unit), np.int64), 0
     for chunk in chunks:
         if chunk.shape[1] != unit.shape[1]:
-            raise ValueError(f"the vectors have dimension {unit.shape[1]}, what is searched {chunk.shape[1]}; expected one")
+            raise ValueError(
+                f"the vectors have dimension {unit.shape[1]}, what is searched has {chunk.shape[1]}; expected the same"
+            )
         if len(chunk):
-            # In float64, then rounded: float32 products differ with the size of the chunk, and equal rows would not tie.
+            # Rounded from float64: float32 products differ with the size of the chunk, so that equal rows do not tie.
             cosines = (unit @ _unit(chunk).T).astype(np.float32)  # (N, n)
             place = cosines.argmax(1)
             value = cosines[np.arange(len(unit)), place]
@@ -233,7 +235,7 @@ def similarities(encoder: _Encodes, a: Sequence[str], b: Sequence[str]) -> Simil
         b: N texts, each related to that of `a` at the same place and to no other.
 
     Raises:
-        ValueError: different numbers of texts, fewer than 2, or an encoder that gives something else than a vector each.
+        ValueError: different numbers of texts, fewer than 2, or an encoder that gives no vector for each.
     """
     a, b = list(a), list(b)
     if len(a) != len(b) or len(a) < 2:
