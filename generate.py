@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.progress import Progress
-
-    from vec2text.encoders import Encoder
 
 KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
-PIECE = 2048  # texts encoded at a time
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
   python generate.py --vector vectors.parquet --num-beams 4 --format jsonl --output texts.jsonl
@@ -112,87 +108,29 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def read_texts(options: argparse.Namespace, operands: list[str]) -> list[str]:
+def texts_of(options: argparse.Namespace, operands: list[str]) -> list[str]:
     """The texts that are to be embedded: of --text or --text-file, or the operands that are no files."""
-    texts: list[str] = options.text or [operand for operand in operands if not is_file(operand)]
+    from vec2text.sources import is_file, read_lines
+
     if options.text_file is not None:
-        texts = read_lines(options.text_file)
-    for row, text in enumerate(texts):
-        if not text.strip():
-            raise ValueError(f"text {row} is empty; expected a sentence")
-    return texts
-
-
-def read_lines(path: str) -> list[str]:
-    """The lines of a text file."""
-    return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-
-
-def read_sentences(path: str) -> list[str]:
-    """What --nearest searches: the lines with something in them."""
-    sentences = [text for text in read_lines(path) if text.strip()]
-    if not sentences:
-        raise ValueError(f"{path}: there is no sentence in it; expected one a line")
-    return sentences
-
-
-def is_file(operand: str) -> bool:
-    """Whether an operand of --interpolate or --arithmetic is a file of vectors."""
-    named, there = Path(operand).suffix.lower() in KINDS.split(), os.path.isfile(operand)
-    if named and not there and " " not in operand:
-        warnings.warn(f"there is no file {operand}: it is embedded as a text", stacklevel=1)
-    return named and there
-
-
-def embed(encoder: Encoder, texts: list[str]) -> Iterator[np.ndarray]:
-    """Vectors of texts, in pieces (n, D), once all of them are known to have one."""
-    from vec2text.encoders import encode_checked
-
-    fault = getattr(encoder, "fault", lambda text: None)
-    for place, text in enumerate(texts):
-        found = fault(text)
-        if found == "unknown_words":
-            raise ValueError(
-                f"text {place} ({text!r:.60}) has no word that encoder {encoder.name!r} knows: leave it out, or use "
-                "other words"
-            )
-        if found == "too_long":
-            warnings.warn(
-                f"text {place} is longer than the encoder reads: its vector is of its beginning", stacklevel=1
-            )
-    for start in range(0, len(texts), PIECE):
-        yield encode_checked(encoder, texts[start : start + PIECE], encoder.dimension)
+        return read_lines(options.text_file)
+    return options.text or [operand for operand in operands if not is_file(operand)]
 
 
 def make_vectors(
     options: argparse.Namespace, terms: list[tuple[float, str]], pieces: Iterator[np.ndarray], normalized: bool
 ) -> tuple[Iterator[np.ndarray], Iterator[dict[str, Any]]]:
     """The vectors, in pieces (n, D), and what jsonl says of each; `pieces` are those of the texts."""
-    from vec2text.exploration import interpolate, mean, weighted_sum
+    from vec2text.sources import total, way
     from vec2text.vectors import read_vectors
 
-    if not terms:
-        return pieces if options.vector is None else read_vectors(options.vector), itertools.repeat({})
-    texts, length = itertools.chain.from_iterable(pieces), 1.0 if normalized else None
-    # An end of an interpolation is itself inverted; in a sum a mean is a term, and only the sum is rescaled.
-    of_mean = length if options.interpolate else None
-    vectors = [mean(read_vectors(name), length=of_mean) if is_file(name) else next(texts) for _, name in terms]
     if options.interpolate:
-        points = interpolate(vectors[0], vectors[1], options.points, spherical=not options.linear)
+        arc = not options.linear
+        points = way(options.interpolate, pieces, options.points, spherical=arc, normalized=normalized)
         return iter([points]), ({"point": round(step / (len(points) - 1), 6)} for step in range(len(points)))
-    total = weighted_sum([weight for weight, _ in terms], vectors, length=length)
-    return iter([total[None]]), iter([{"expression": options.arithmetic}])
-
-
-def encode_all(encoder: Encoder, texts: list[str], progress: Progress) -> np.ndarray:
-    """Vectors of texts as one array (N, D), with a progress bar."""
-    import numpy as np
-
-    vectors = np.empty((len(texts), encoder.dimension), np.float32)
-    starts = progress.track(range(0, len(texts), PIECE), description="encoding")
-    for start, piece in zip(starts, embed(encoder, texts), strict=True):
-        vectors[start : start + PIECE] = piece
-    return vectors
+    if options.arithmetic is not None:
+        return iter([total(terms, pieces, normalized=normalized)[None]]), iter([{"expression": options.arithmetic}])
+    return pieces if options.vector is None else read_vectors(options.vector), itertools.repeat({})
 
 
 def line(row: dict[str, Any], kind: str) -> str:
@@ -209,14 +147,17 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     from rich.progress import Progress
 
     from vec2text.exploration import nearest, parse_sum
+    from vec2text.sources import embed, embed_all, in_pieces, read_lines
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
     terms = [(1.0, operand) for operand in options.interpolate or ()]
     if options.arithmetic is not None:
         terms = parse_sum(options.arithmetic)
-    texts = read_texts(options, [operand for _, operand in terms])
-    sentences = read_sentences(options.nearest) if options.nearest is not None else []
+    texts = texts_of(options, [operand for _, operand in terms])
+    sentences = [text for text in read_lines(options.nearest) if text.strip()] if options.nearest is not None else []
+    if options.nearest is not None and not sentences:
+        raise ValueError(f"{options.nearest}: there is no sentence in it; expected one a line")
     if options.encoder and not texts and not sentences:
         raise ValueError("--encoder has no effect: there is no text to embed, only vectors")
     total = (options.points if options.interpolate else 1) if terms else len(texts) or None
@@ -240,14 +181,13 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        known = encode_all(encoder, sentences, progress) if sentences else None
+        known = embed_all(encoder, sentences, progress) if sentences else None
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
             found = zip(inverter.invert(batch, **chosen), notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, "text": text} for index, (text, note) in enumerate(found, done)]
             if known is not None:
-                chunks = (known[start : start + PIECE] for start in range(0, len(known), PIECE))
-                for row, place, cosine in zip(rows, *nearest(batch, chunks), strict=True):
+                for row, place, cosine in zip(rows, *nearest(batch, in_pieces(known)), strict=True):
                     row |= {"nearest": sentences[place], "nearest_similarity": round(float(cosine), 6)}
             output.writelines(line(row, options.format) for row in rows)
             done += len(batch)

@@ -30,8 +30,8 @@ def measure(count: int) -> dict[str, float]:
     import numpy as np
 
     from vec2text.batches import Examples
-    from vec2text.config import DataConfig, DecoderConfig
     from vec2text.cache import encode_corpus
+    from vec2text.config import DataConfig, DecoderConfig
     from vec2text.corpus import build_corpus
     from vec2text.decoders import load_decoder
     from vec2text.fingerprint import Fingerprint

@@ -202,6 +202,12 @@ def test_probes_without_a_known_word_say_nothing_of_the_vectors(sentences, lengt
     made.check_vectors(Deaf(length).encode(sentences[:20]))
 
 
+@pytest.mark.parametrize("unknown", [PROBES[:1], PROBES[1:], PROBES])
+def test_knowing_a_probe_and_not_knowing_it_are_two_spaces(encoder, unknown):
+    for one, other in ((encoder, Deaf(1.0, *unknown)), (Deaf(1.0, *unknown), encoder)):
+        assert "vectors of the probe sentences differ" in refused_encoder(one, other)
+
+
 # -- an encoder that is an object --------------------------------------------------------------------------------
 
 

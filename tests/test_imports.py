@@ -13,7 +13,7 @@ PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
     {"config", "metrics", "loss", "storage", "vectors", "decoding", "exploration"},
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
-    {"fingerprint"},
+    {"fingerprint", "sources"},
     {"inverter", "cache"},
     {"evaluation", "batches"},
     {"training"},

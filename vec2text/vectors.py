@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 
+SUFFIXES = (".npy", ".npz", ".pt", ".safetensors", ".json", ".jsonl", ".csv", ".parquet")
+"""Of the kinds of files that are read."""
+
 _ROWS = 1024  # of a text file that are held at a time
 _SHAPE = "expected one vector, or an array of vectors (N, D), of floating-point numbers"
 
@@ -92,10 +95,8 @@ def _described(array: np.ndarray) -> str:
 
 
 def _file(path: Path) -> Iterator[Any]:
-    readers: dict[str, Callable[[Path], Iterator[Any]]] = {
-        ".npy": _npy, ".npz": _npz, ".pt": _pt, ".safetensors": _safetensors,
-        ".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet,
-    }  # fmt: skip
+    kinds: list[Callable[[Path], Iterator[Any]]] = [_npy, _npz, _pt, _safetensors, _json, _jsonl, _csv, _parquet]
+    readers = dict(zip(SUFFIXES, kinds, strict=True))
     if path.suffix.lower() not in readers:
         raise ValueError(f"unknown kind of file {path.suffix!r}; expected {', '.join(readers)}, - or a JSON list")
     if not path.is_file():
