@@ -15,7 +15,7 @@ from conftest import read_jsonl
 from safetensors.torch import load_file
 
 import generate
-from vec2text import Inverter, metrics
+from vec2text import Inverter, metrics, sources
 from vec2text.exploration import interpolate, weighted_sum
 
 ROOT = Path(__file__).parent.parent
@@ -616,7 +616,7 @@ def test_the_nearest_of_the_texts_themselves_are_the_texts(call, expected, workp
 
 def test_the_nearest_is_that_of_the_input_by_brute_force(call, made, sentences, tmp_path, labse_encoder, monkeypatch):
     inverter, vectors = made
-    monkeypatch.setattr(generate, "PIECE", 100)
+    monkeypatch.setattr(sources, "_PIECE", 100)
     own = [text for text in sentences if text not in FAR]
     (tmp_path / "own.txt").write_text("\n\n".join(text.replace(" ", "\t", 1) for text in own))
     points, known = interpolate(*vectors, 4), labse_encoder.encode(own)
@@ -658,13 +658,13 @@ def test_a_text_without_a_known_word_is_refused():
         def encode(self, texts):
             return np.ones((len(texts), 2), np.float32)
 
-    assert len(next(generate.embed(Words(), ["boat"]))) == 1
+    assert len(next(sources.embed(Words(), ["boat"]))) == 1
     with pytest.raises(ValueError, match=r"text 1 \('xyzzy'\) has no word that encoder 'words' knows"):
-        next(generate.embed(Words(), ["boat", "xyzzy"]))
+        next(sources.embed(Words(), ["boat", "xyzzy"]))
 
 
 def test_an_encoder_of_the_users_need_not_know_its_faults(encoder):
-    pieces = list(generate.embed(encoder, ["a"] * 3000))
+    pieces = list(sources.embed(encoder, ["a"] * 3000))
     assert [len(piece) for piece in pieces] == [2048, 952]
 
 
