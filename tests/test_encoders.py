@@ -399,7 +399,7 @@ def test_a_model_of_relative_positions_has_no_last_one(folders):
 
 # -- what a sentence-transformers model is published with --------------------------------------------------------
 
-PUBLISHED = ["labse", "gtr", "e5", "bert"]  # the last without modules: sentence-transformers adds the mean
+PUBLISHED = ["labse", "gtr", "e5"]
 
 
 def gtr_by_hand(folder, texts):
@@ -740,3 +740,8 @@ def test_a_dimension_that_is_not_the_one_it_claims_is_refused():
 def test_vectors_that_were_given_name_no_encoder_to_load(kind):
     with pytest.raises(ValueError, match=r"^vectors of 'theirs' were given, not made here[^\n]*$"):
         load("theirs", kind=kind)
+
+
+def test_a_bare_transformer_is_not_given_a_pooling_that_nobody_chose(tmp_path, sentences):
+    with pytest.raises(ValueError, match=r"no modules.json.*give encoder.kind=transformer and encoder.pooling"):
+        load_encoder(EncoderConfig(str(save_bert(tmp_path / "bert", sentences))))

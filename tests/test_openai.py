@@ -211,12 +211,11 @@ def test_after_so_many_retries_it_gives_up(serve, sentences, faults, status, ret
     assert f"{server.base_url}/ answers {status} for model 'letters'" in message
 
 
-def test_what_no_retry_can_mend_is_not_tried_again(serve, sentences):
+def test_what_no_retry_can_mend_is_not_tried_again(serve, monkeypatch, sentences):
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
     for faults in ({"unauthorised": True}, {"unknown_model": True}, {"max_batch": 2}):
         server = serve(after=1, **faults)
-        encoder = load(server)
-        encoder._client.api_key = "wrong-key"
-        refusal(encoder.encode, sentences[:4])
+        refusal(load(server).encode, sentences[:4])
         assert len(asked(server)) == 1
 
 
@@ -278,31 +277,38 @@ def test_a_wrong_path_is_refused_with_what_to_check(serve, address):
     assert "encoder.base_url" in message
 
 
-@pytest.mark.parametrize(
-    ("faults", "reasons"),
-    [
-        ({"unauthorised": True}, ["refuses the key (401)", "set OPENAI_API_KEY"]),
-        ({"unknown_model": True}, ["answers 404", "model 'letters'", "does not exist", "encoder.name"]),
-        ({"max_batch": 3}, ["answers 400", "4 texts", "at most 3 texts, got 4", "encoder.batch_size"]),
-        ({"broken": "json"}, ["gives a broken answer", "is it an embeddings endpoint?"]),
-        ({"broken": "html"}, ["gives a broken answer", "is it an embeddings endpoint?"]),
-        ({"broken": "empty"}, ["gives a broken answer", "is it an embeddings endpoint?"]),
-        ({"broken": "short"}, ["shape (3, 32) for 4 texts", "expected (4, 32)"]),
-        ({"broken": "dimension"}, ["shape (4, 31) for 4 texts", "expected (4, 32)"]),
-        ({"broken": "nan"}, ["gave NaN or infinity", "expected finite numbers"]),
-    ],
-    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
-)
-@pytest.mark.parametrize("after", [0, 1])
-def test_every_fault_is_one_line_with_the_address_and_what_to_do(serve, monkeypatch, sentences, faults, reasons, after):
-    server = serve(after=after, **faults)
-    if "unauthorised" in faults:
-        monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
-    if after == 0 and "max_batch" not in faults and faults != {"broken": "dimension"}:
-        message = refusal(load, server, retries=0)
-        reasons = [] if faults == {"broken": "short"} else reasons  # of one text none is left
-    else:
-        message = refusal(load(server, retries=0).encode, sentences[:4])
+ENDPOINT = ["gives a broken answer", "is it an embeddings endpoint?"]
+FAULTS = {
+    "unauthorised": ({"unauthorised": True}, ["refuses the key (401)", "set OPENAI_API_KEY"]),
+    "unknown_model": ({"unknown_model": True}, ["answers 404", "model 'letters'", "does not exist", "encoder.name"]),
+    "json": ({"broken": "json"}, ENDPOINT),
+    "html": ({"broken": "html"}, ENDPOINT),
+    "empty": ({"broken": "empty"}, ENDPOINT),
+    "nan": ({"broken": "nan"}, ["gave NaN or infinity", "expected finite numbers"]),
+}
+LATER = {  # which one text alone does not show
+    "max_batch": ({"max_batch": 3}, ["answers 400", "4 texts", "at most 3 texts, got 4", "encoder.batch_size"]),
+    "short": ({"broken": "short"}, ["shape (3, 32) for 4 texts", "expected (4, 32)"]),
+    "dimension": ({"broken": "dimension"}, ["shape (4, 31) for 4 texts", "expected (4, 32)"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_first_answer_is_one_line_with_the_address_and_what_to_do(serve, monkeypatch, name):
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
+    faults, reasons = FAULTS[name]
+    server = serve(**faults)
+    message = refusal(load, server, retries=0)
+    for reason in (f"{server.base_url}/", *reasons):
+        assert reason in message
+
+
+@pytest.mark.parametrize("name", FAULTS | LATER)
+def test_a_fault_of_a_later_answer_is_one_line_with_the_address_and_what_to_do(serve, monkeypatch, sentences, name):
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
+    faults, reasons = (FAULTS | LATER)[name]
+    server = serve(after=1, **faults)
+    message = refusal(load(server, retries=0).encode, sentences[:4])
     for reason in (f"{server.base_url}/", *reasons):
         assert reason in message
 

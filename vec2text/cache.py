@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,12 @@ def stored_vectors(corpus: Corpus, files: Sequence[str], cache: str | Path) -> V
     Raises:
         ValueError: more or fewer vectors than sentences, or a vector that no encoder makes.
     """
-    marks = [(str(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if Path(file).is_file()]
-    name = hashlib.blake2b(json.dumps([corpus.digest, marks]).encode(), digest_size=8).hexdigest()
+    files = [str(path) for pattern in files for path in (sorted(glob(pattern)) if has_magic(pattern) else [pattern])]
+    marks = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if Path(file).is_file()]
+    # The rows too: the same sentences may have moved to others, as when a misaligned file was mended.
+    rows = hashlib.blake2b(corpus.sources.tobytes(), digest_size=8).hexdigest()
+    described = [corpus.digest, rows, corpus.counts["read"], corpus.limited, marks]
+    name = hashlib.blake2b(json.dumps(described).encode(), digest_size=8).hexdigest()
     folder = Path(cache) / f"precomputed-{name}"
     if not folder.exists():
         with written_whole(folder) as partial:
@@ -115,8 +120,11 @@ def stored_vectors(corpus: Corpus, files: Sequence[str], cache: str | Path) -> V
 def _store(corpus: Corpus, files: Sequence[str], folder: Path) -> None:
     """Write the vectors of the kept sentences in shards."""
     waiting: list[np.ndarray] = []
-    found, kept, read = 0, 0, corpus.counts["read"]
-    for vector in (row for file in files for piece in read_vectors(file) for row in piece):
+    found, kept, read, dimension = 0, 0, corpus.counts["read"], 0
+    for name, vector in ((file, row) for file in files for piece in read_vectors(file) for row in piece):
+        dimension = dimension or len(vector)
+        if len(vector) != dimension:
+            raise ValueError(f"{name} holds vectors of dimension {len(vector)}, but those before it have {dimension}")
         if kept < len(corpus.sources) and found == corpus.sources[kept]:
             waiting.append(vector)
             kept += 1

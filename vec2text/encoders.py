@@ -106,17 +106,27 @@ class SentenceTransformerEncoder:
         try:
             place = _resolve(config.name)
             if "/" in place:  # a quick question, before the library asks for file after file, each with its retries
-                find_folder(place, only=["config.json", "modules.json"])
+                folder = find_folder(place, only=["config.json", "modules.json"])
+                if config.kind == "sentence_transformer" and not (folder / "modules.json").exists():
+                    raise ValueError(
+                        "it has no modules.json, which says how its vectors are made: if it is a bare transformer, "
+                        "give encoder.kind=transformer and encoder.pooling=mean, last or cls"
+                    )
             self.model = (_pooled if config.kind == "transformer" else _published)(place, config, device)
         except Exception as error:  # each kind of model and file raises its own
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = " ".join(str(error).split())[:600] or type(error).__name__
             raise ValueError(
                 f"encoder {config.name!r} cannot be loaded: {reason}; expected a sentence-transformers folder, "
                 f"a hub name that can be downloaded, or {_BUNDLED}"
             ) from error
         self.model.eval()
+        places = getattr(getattr(self.model[0], "config", None), "max_position_embeddings", None) or -1
+        if 0 < places < (config.max_length or 0):
+            raise ValueError(f"encoder.max_length is {config.max_length}, but {config.name!r} has {places} positions")
         if config.max_length is not None:
             self.model.max_seq_length = config.max_length
+        if config.task is not None and "task" not in self.model.get_model_kwargs():
+            raise ValueError(f"encoder.task is {config.task!r}, but {config.name!r} knows no tasks: leave it out")
         prompts = {name: text for name, text in self.model.prompts.items() if text}
         if config.prompt_name is not None and config.prompt_name not in prompts:
             raise ValueError(
@@ -125,12 +135,18 @@ class SentenceTransformerEncoder:
             )
         name = config.prompt_name or self.model.default_prompt_name
         self.prompt: str = config.prompt or prompts.get(name or "", "")
-        # A tokenizer with no token for "nothing", as GPT-2's, reads its end token instead.
-        empty = self.model.tokenizer(self.prompt)["input_ids"]
-        self._nothing = "" if len(empty) else str(self.model.tokenizer.eos_token)
+        # A tokenizer with no token for "nothing", as GPT-2's, reads its end (or padding) token instead.
+        tokenizer = self.model.tokenizer
+        empty = tokenizer(self.prompt)["input_ids"]
+        self._nothing = "" if len(empty) else str(tokenizer.eos_token or tokenizer.pad_token)
         self.batch_size = config.batch_size
         self._rates: dict[int, float] = {}
         self.dimension = self._encode(["a"], 1).shape[1]
+        if config.truncate_dimension is not None and self.dimension < config.truncate_dimension:
+            raise ValueError(
+                f"encoder.truncate_dimension is {config.truncate_dimension}, but {config.name!r} makes vectors of "
+                f"dimension {self.dimension}: leave it out, or give less"
+            )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of `texts`: (N, D) float32.
@@ -197,7 +213,10 @@ def _published(place: str, config: EncoderConfig, device: str | None) -> Any:
     from sentence_transformers import SentenceTransformer  # seconds of import, wanted only here
 
     dtype, trust = _settings(config)
-    return SentenceTransformer(place, device=device, model_kwargs={"dtype": dtype}, **trust).to(dtype)
+    model = SentenceTransformer(place, device=device, model_kwargs={"dtype": dtype}, **trust).to(dtype)
+    if type(model[0]).__module__.startswith("sentence_transformers."):  # code of its own may count on its side
+        model.tokenizer.padding_side = "right"  # see _pooled
+    return model
 
 
 def _pooled(place: str, config: EncoderConfig, device: str | None) -> Any:
@@ -237,9 +256,9 @@ def _append_end(tokenizer: Any) -> None:
         return
     first = tokenizer("")["input_ids"]  # what it puts before every text; one template must name all that is added
     named = [*zip(tokenizer.convert_ids_to_tokens(first), first, strict=True), (end, tokenizer.eos_token_id)]
-    before = " ".join(name for name, _ in named[:-1])
+    template = " ".join([*(name for name, _ in named[:-1]), "$A", end])
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{before} $A {end}", special_tokens=list(dict.fromkeys(named))
+        single=template, special_tokens=list(dict.fromkeys(named))
     )
 
 
@@ -282,11 +301,13 @@ class WordVectorEncoder:
         return None if any(self._lookup(word) is not None for word in _words(text)) else "unknown_words"
 
     def _lookup(self, word: str) -> np.ndarray | None:
-        for form in (word, word.lower()):
-            if form in self.words:  # fastText also makes vectors for words that it never saw, of their parts
-                vector: np.ndarray = self.words[form]
-                return vector
-        return None
+        known = [form for form in (word, word.lower()) if form in self.words.key_to_index]
+        form = known[0] if known else word
+        # fastText also makes vectors for words that it never saw, of their parts; zeros where they have none
+        if form not in self.words:
+            return None
+        vector: np.ndarray = self.words[form]
+        return vector if vector.any() else None
 
 
 def _words(text: str) -> list[str]:
@@ -371,7 +392,11 @@ class OpenAIEncoder:
             ) from error
         except self._openai.APIStatusError as error:
             reason = " ".join(str(error.message).split())[:200]
-            advice = "; a smaller encoder.batch_size may help" if error.status_code in (400, 413) else ""
+            advice = {
+                400: "; a smaller encoder.batch_size may help",
+                404: "; check encoder.name and encoder.base_url",
+                413: "; a smaller encoder.batch_size may help",
+            }.get(error.status_code, "")
             raise ValueError(
                 f"{place} answers {error.status_code} for model {config.name!r}, {len(texts)} texts: {reason}{advice}"
             ) from error
@@ -389,6 +414,20 @@ class OpenAIEncoder:
         return vectors
 
 
+class _Configured:
+    """An encoder of the user's own, and the configuration by which an inverter can open it again."""
+
+    def __init__(self, encoder: Encoder, config: EncoderConfig) -> None:
+        self._encoder, self.config = encoder, config
+        self.name, self.dimension = encoder.name, encoder.dimension
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self._encoder.encode(texts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+
 def _python_object(config: EncoderConfig, device: str | None = None) -> Encoder:
     """The encoder `module:name` of the user's own code: an object with name, dimension, encode, or what makes one."""
     module, _, attribute = config.name.partition(":")
@@ -398,17 +437,15 @@ def _python_object(config: EncoderConfig, device: str | None = None) -> Encoder:
         encoder: Any = found if hasattr(found, "encode") and not isinstance(found, type) else found()
     except Exception as error:  # the user's code may raise anything
         raise ValueError(
-            f"encoder {config.name!r} cannot be made: {type(error).__name__}: {error}; expected module:name of an "
-            "object with name, dimension and encode(texts), or of a function or class that makes one"
+            f"encoder {config.name!r} cannot be made: {type(error).__name__}: {' '.join(str(error).split())}; expected "
+            "module:name of an object with name, dimension and encode(texts), or of a function or class that makes one"
         ) from error
     finally:
         sys.path.remove(os.getcwd())
     lacking = [name for name in ("name", "dimension", "encode") if not hasattr(encoder, name)]
     if lacking:
         raise ValueError(f"encoder {config.name!r} has no {' and no '.join(lacking)}; an encoder needs all three")
-    encoder.config = config  # so that an inverter knows how to open it again
-    made: Encoder = encoder
-    return made
+    return _Configured(encoder, config)
 
 
 def _extra(module: str, extra: str) -> ModuleType:

@@ -164,8 +164,8 @@ def _safetensors(path: Path) -> Iterator[np.ndarray]:
 
 
 def _only(arrays: dict[str, Any]) -> Any:
-    """The one entry of a file of named arrays, or the one called `vectors` or `embeddings`."""
-    for name in ("vectors", "embeddings"):
+    """The one entry of a file of named arrays, or the one called `vector(s)` or `embedding(s)`."""
+    for name in ("vector", "vectors", "embedding", "embeddings"):
         if name in arrays:
             return arrays[name]
     if len(arrays) != 1:
