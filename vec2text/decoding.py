@@ -2,16 +2,18 @@
 
 Knows no tokenizer and no text.
 
-All prefixes have the same length, so a batch needs no padding and no mask.
+Prefixes of one length need no padding and no mask; those that differ are padded on the left, and a mask says where.
 
-Shapes: B batch, P prefix tokens, H GPT hidden size, V vocabulary, K beams.
+Shapes: B batch, P prefix tokens, H GPT hidden size, V vocabulary, K beams or alternatives, T text tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
@@ -80,6 +82,81 @@ def decode(
     return [row[: row.index(end_id)] if end_id in row else row for row in rows]
 
 
+@dataclass(frozen=True)
+class Path:
+    """A text as the decoder wrote it, and what else it found likely on the way."""
+
+    ids: list[int]
+    """T tokens, the end token included where the text ended."""
+    log_probabilities: np.ndarray
+    """(T,) of each token, given those before it."""
+    other_ids: np.ndarray
+    """(T, K) the likeliest tokens that were not taken at each place."""
+    other_log_probabilities: np.ndarray
+    """(T, K) of those."""
+
+
+@torch.inference_mode()
+def explore(
+    decoder: Any,
+    prefixes: torch.Tensor,
+    end_id: int,
+    max_tokens: int,
+    *,
+    mask: torch.Tensor | None = None,
+    begin: Sequence[Sequence[int]] | None = None,
+    alternatives: int = 4,
+) -> list[Path]:
+    """Write a text for each prefix, greedily after given first tokens, and note the tokens that were not taken.
+
+    Args:
+        decoder: a Hugging Face causal LM in eval mode.
+        prefixes: (B, P, H).
+        end_id: the token that ends a text.
+        max_tokens: longest text.
+        mask: (B, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+        begin: the first tokens of each text; None: none.
+        alternatives: K.
+    """
+    batch, device, width = len(prefixes), prefixes.device, alternatives + 1
+    given = torch.full((batch, max_tokens), -1)
+    for row, tokens in enumerate(begin or ()):
+        given[row, : len(tokens)] = torch.tensor(tokens[:max_tokens], dtype=torch.long)
+    given = given.to(device)
+    ids = torch.full((batch, max_tokens), end_id, device=device)
+    chosen_scores = torch.zeros(batch, max_tokens, device=device)
+    best_ids = torch.zeros(batch, max_tokens, width, dtype=torch.long, device=device)
+    best_scores = torch.full((batch, max_tokens, width), -torch.inf, device=device)
+    lengths = torch.full((batch,), max_tokens, device=device)
+    alive = torch.arange(batch, device=device)
+    cache, inputs = DynamicCache(), prefixes
+    for step in range(max_tokens):
+        scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V)
+        best_scores[alive, step], best_ids[alive, step] = scores.topk(min(width, scores.shape[-1]))
+        wanted = given[alive, step]
+        chosen = torch.where(wanted < 0, best_ids[alive, step, 0], wanted)
+        ids[alive, step] = chosen
+        chosen_scores[alive, step] = scores.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        ended = chosen == end_id
+        lengths[alive[ended]] = step + 1
+        if bool(ended.all()):
+            break
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        if bool(ended.any()):
+            kept = (~ended).nonzero().squeeze(-1)
+            alive, chosen = alive[kept], chosen[kept]
+            mask = None if mask is None else mask[kept]
+            cache.batch_select_indices(kept)
+        inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
+    taken = best_ids == ids.unsqueeze(-1)
+    # Where the text follows the likeliest tokens, the first is the one taken; given tokens may be none of the best.
+    order = (taken.int() * 2 * width + torch.arange(width, device=device)).argsort(-1)[..., :alternatives]
+    others, other_scores = best_ids.gather(-1, order).cpu().numpy(), best_scores.gather(-1, order).cpu().numpy()
+    rows = zip(ids.tolist(), lengths.tolist(), chosen_scores.cpu().numpy(), others, other_scores, strict=True)
+    return [Path(row[:n], scores[:n], tokens[:n], logs[:n]) for row, n, scores, tokens, logs in rows]
+
+
 def _one_by_one(
     decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, generator: torch.Generator | None
 ) -> torch.Tensor:
@@ -111,9 +188,15 @@ def _one_by_one(
     return ids
 
 
-def _next_logits(decoder: Any, inputs: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-    """Logits of the token after `inputs` (B, T, H), in fp32: (B, V). The cache grows by T."""
-    output = decoder(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def _next_logits(
+    decoder: Any, inputs: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Logits of the token after `inputs` (B, T, H), in fp32: (B, V). The cache grows by T; the mask covers it all."""
+    padded = {}
+    if mask is not None:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
+        padded = {"attention_mask": mask, "position_ids": positions}
+    output = decoder(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **padded)
     return output.logits[:, -1].float()
 
 

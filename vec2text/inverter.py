@@ -157,7 +157,7 @@ class Inverter(nn.Module):
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
         self._check_length(limit)
-        rows = self._rows(vectors)
+        rows = self.rows(vectors)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator()
         if isinstance(seed, int):
             generator.manual_seed(seed)
@@ -177,14 +177,23 @@ class Inverter(nn.Module):
         was_training = self.training
         self.eval()
         texts: list[str] = []
-        dtype = self.decoder.get_input_embeddings().weight.dtype
         for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size].to(self.device, self.projection.dtype)
-            prefixes = self.projection(batch).to(dtype)  # (B, P, H)
-            found = decode(self.decoder, prefixes, self.end_id, options, generator)
-            texts += self.tokenizer.batch_decode(found, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            prefixes = self.prefixes(rows[start : start + batch_size])
+            texts += self.texts(decode(self.decoder, prefixes, self.end_id, options, generator))
         self.train(was_training)
-        return [" ".join(text.split()) for text in texts]
+        return texts
+
+    @torch.inference_mode()
+    def prefixes(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the GPT reads for vectors (B, D): (B, P, H), in its own type and place."""
+        batch = rows.to(self.device, self.projection.dtype)
+        prefixes: torch.Tensor = self.projection(batch).to(self.decoder.get_input_embeddings().weight.dtype)
+        return prefixes
+
+    def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Token ids as texts, without special tokens and with single spaces."""
+        found = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return [" ".join(text.split()) for text in found]
 
     def _check_length(self, max_tokens: int) -> None:
         positions = getattr(self.decoder.config, "max_position_embeddings", None)
@@ -192,8 +201,12 @@ class Inverter(nn.Module):
         if room is not None and max_tokens > room:
             raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {room}")
 
-    def _rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
-        """Checked (N, D) float32 rows, on the CPU."""
+    def rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
+        """Vectors as checked (N, D) float32 rows, on the CPU.
+
+        Raises:
+            ValueError: another dimension, NaN, infinity or a vector of zeros.
+        """
         if isinstance(vectors, torch.Tensor):
             vectors = vectors.detach().float().cpu().numpy()
         if not len(vectors):

@@ -1,0 +1,132 @@
+"""Refinement never loses what it has, counts what it asks, and finds what plain inversion misses."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import LetterEncoder
+
+from vec2text.decoding import explore
+from vec2text.refinement import EXACT, refine
+
+
+@pytest.fixture
+def vectors(encoder, sentences):
+    return encoder.encode(sentences[:40:4])
+
+
+def similarity(encoder, text, vector):
+    return float(encoder.encode([text])[0] @ vector)
+
+
+def test_no_rounds_are_plain_inversion_and_one_query_each(inverter, vectors):
+    encoder = LetterEncoder()
+    found = refine(inverter, encoder, vectors, rounds=0)
+    assert [result.text for result in found] == inverter.invert(vectors)
+    assert {(result.queries, result.rounds) for result in found} == {(1, 0)}
+    assert encoder.queries <= len(vectors)
+
+
+def test_similarity_never_falls_and_is_that_of_the_text(inverter, encoder, vectors):
+    found = refine(inverter, encoder, vectors, rounds=3, candidates=3)
+    for result, vector in zip(found, vectors, strict=True):
+        steps = [similarity(encoder, text, vector) for text, _ in result.history]
+        assert all(later >= earlier - 1e-6 for earlier, later in pairwise(steps))
+        assert result.similarity == pytest.approx(similarity(encoder, result.text, vector), abs=1e-5)
+        assert result.similarity == max(hypothesis.similarity for hypothesis in result.hypotheses)
+        assert (result.hypotheses[0].text, result.queries) == (result.text, len(result.hypotheses))
+    assert any(result.text != result.history[0][0] for result in found)  # or nothing was refined at all
+
+
+def test_what_is_counted_is_what_is_asked(inverter, vectors):
+    encoder = LetterEncoder()
+    found = refine(inverter, encoder, vectors[:1], rounds=3, candidates=4)
+    assert found[0].queries == encoder.queries
+    assert found[0].queries <= 1 + 3 * 4
+    together = LetterEncoder()
+    many = refine(inverter, together, np.concatenate([vectors[:1]] * 5), rounds=3, candidates=4)
+    assert together.queries == encoder.queries  # the same texts for all five: encoded once
+    assert {result.text for result in many} == {found[0].text}
+
+
+def test_more_rounds_begin_as_fewer_do_and_the_batch_changes_nothing(inverter, encoder, vectors):
+    few = refine(inverter, encoder, vectors, rounds=1, candidates=3)
+    more = refine(inverter, encoder, vectors, rounds=3, candidates=3, batch_size=3)
+    for short, long in zip(few, more, strict=True):
+        assert long.history[: len(short.history)] == short.history
+
+
+class Hasty:
+    """An encoder for which every text is the right one."""
+
+    name, dimension = "hasty", 32
+
+    def __init__(self, vector):
+        self.vector, self.queries = vector, 0
+
+    def encode(self, texts):
+        self.queries += len(texts)
+        return np.repeat(self.vector[None], len(texts), 0)
+
+
+def test_a_vector_whose_text_is_exact_takes_no_more_queries(inverter, vectors):
+    encoder = Hasty(vectors[0])
+    (result,) = refine(inverter, encoder, vectors[:1], rounds=9, candidates=9)
+    assert result.similarity >= EXACT
+    assert (result.queries, encoder.queries, result.rounds) == (1, 1, 0)
+
+
+def test_an_exact_text_is_one_whose_vector_is_the_target(inverter, encoder, vectors):
+    """Aim at a text that is a branch of the greedy one: it is found, and the search ends there."""
+    first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
+    aim = next(hypothesis.text for hypothesis in first.hypotheses[::-1] if hypothesis.text != first.history[0][0])
+
+    class Aimed(LetterEncoder):
+        def encode(self, texts):
+            found = super().encode(texts)
+            found[[text == aim for text in texts]] = vectors[0]
+            return found
+
+    (result,) = refine(inverter, Aimed(), vectors[:1], rounds=9, candidates=8)
+    assert (result.text, result.rounds) == (aim, 1)
+    assert result.queries < 9 * 8
+
+
+@pytest.mark.parametrize("option", ["rounds", "candidates"])
+def test_negative_budgets_are_refused(inverter, encoder, vectors, option):
+    with pytest.raises(ValueError, match=rf"{option} is -1; expected at least 0"):
+        refine(inverter, encoder, vectors, **{option: -1})
+
+
+def test_no_candidates_are_no_refinement(inverter, encoder, vectors):
+    assert {result.queries for result in refine(inverter, encoder, vectors, candidates=0)} == {1}
+
+
+def test_exploring_is_greedy_after_what_is_given_and_notes_the_rest(inverter, vectors):
+    prefixes = inverter.prefixes(inverter.rows(vectors))
+    plain = explore(inverter.decoder, prefixes, inverter.end_id, 12)
+    assert inverter.texts([path.ids for path in plain]) == inverter.invert(vectors, max_tokens=12)
+    begin = [path.ids[:place] for place, path in enumerate(plain)]
+    again = explore(inverter.decoder, prefixes, inverter.end_id, 12, begin=begin)
+    assert [path.ids for path in again] == [path.ids for path in plain]
+    for path, prefix in zip(plain, prefixes, strict=True):
+        tokens = inverter.decoder.get_input_embeddings()(torch.tensor(path.ids[:-1]))
+        logits = inverter.decoder(inputs_embeds=torch.cat([prefix, tokens])[None]).logits[0, len(prefix) - 1 :]
+        scores = logits.float().log_softmax(-1).detach()
+        np.testing.assert_allclose(path.log_probabilities, scores[range(len(path.ids)), path.ids], atol=1e-4)
+        for row, token, others in zip(scores, path.ids, path.other_ids, strict=True):
+            assert token not in others
+            assert set(others) == set(row.topk(5).indices.tolist()) - {token}
+
+
+def test_a_mask_hides_padding(inverter, vectors):
+    prefixes = inverter.prefixes(inverter.rows(vectors))
+    padded = torch.cat([torch.randn(len(prefixes), 2, prefixes.shape[2]), prefixes], 1)
+    mask = torch.ones(padded.shape[:2], dtype=torch.long)
+    mask[:, :2] = 0
+    plain = explore(inverter.decoder, prefixes, inverter.end_id, 12)
+    hidden = explore(inverter.decoder, padded, inverter.end_id, 12, mask=mask)
+    seen = explore(inverter.decoder, padded, inverter.end_id, 12)
+    assert [path.ids for path in hidden] == [path.ids for path in plain]
+    assert [path.ids for path in seen] != [path.ids for path in plain]
