@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 if TYPE_CHECKING:
     import numpy as np
 
+    from vec2text.refinement import Reconstruction
+
 KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
@@ -27,6 +29,7 @@ EXAMPLES = """examples:
   python generate.py --arithmetic "king - man + woman"          the text of a sum of vectors
   python generate.py --arithmetic "0.5 * 'Hot - and dry.' + 0.5 * cold.npy"
   python generate.py --arithmetic cluster.npy                   the text of a cluster's centroid
+  python generate.py --vector vectors.npy --refine 5 --candidates 8 --n-best 3 --format jsonl
   python generate.py --vector vectors.npy --nearest my.txt      beside each text the nearest of my own sentences
 
 An operand of --interpolate and --arithmetic is a text, or an existing file of vectors: several stand for their mean.
@@ -86,12 +89,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice.add_argument("--max-new-tokens", type=int, metavar="N", help="longest text (default: longest trained on)")
     choice.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
     choice.add_argument("--batch-size", type=int, default=256, metavar="N", help="vectors decoded at a time (256)")
+    search = parser.add_argument_group("refinement (re-embeds what was written; needs the encoder)")
+    search.add_argument(
+        "--refine", type=int, metavar="ROUNDS", help="search on from the plain text for up to so many rounds"
+    )
+    search.add_argument("--candidates", type=int, metavar="K", help="texts tried a round for each vector (default: 4)")
+    search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--format",
         choices=("text", "jsonl"),
         default="text",
-        help="jsonl: index, text, and what there is of point, expression, nearest, nearest_similarity",
+        help="jsonl: index, text, and what there is of point, expression, similarity, confidence, queries, rounds, "
+        "hypotheses, nearest, nearest_similarity",
     )
     output.add_argument(
         "--nearest", metavar="FILE", help="add, after tabs, the cosine to the nearest line of FILE, and that line"
@@ -100,6 +110,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.interpolate and (options.points is not None or options.linear):
         parser.error(f"--{'linear' if options.linear else 'points'} has no effect without --interpolate")
+    for name in ("candidates", "n_best"):
+        if options.refine is None and getattr(options, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} has no effect without --refine")
+    sampling = [name for name in ("temperature", "top_k", "top_p", "seed") if getattr(options, name) is not None]
+    sampling += [name for name in ("min_new_tokens",) if options.min_new_tokens]
+    sampling += [name for name in ("num_beams",) if options.num_beams != 1]
+    if options.refine is not None and sampling:
+        parser.error(f"--{sampling[0].replace('_', '-')} has no effect with --refine, which starts from greedy texts")
+    if options.n_best is not None and (options.n_best < 1 or options.format != "jsonl"):
+        parser.error(f"--n-best is {options.n_best} with --format {options.format}; expected at least 1, with jsonl")
+    options.candidates = 4 if options.candidates is None else options.candidates
     options.points = 7 if options.points is None else options.points
     if options.points < 2:
         parser.error(f"--points is {options.points}; expected at least 2, the ends")
@@ -133,6 +154,19 @@ def make_vectors(
     return pieces if options.vector is None else read_vectors(options.vector), itertools.repeat({})
 
 
+def describe(result: Reconstruction, count: int) -> dict[str, Any]:
+    """What jsonl says of a refined text."""
+    best = [{"text": it.text, "similarity": round(it.similarity, 6)} for it in result.hypotheses[:count]]
+    return {
+        "text": result.text,
+        "similarity": round(result.similarity, 6),
+        "confidence": result.confidence,
+        "queries": result.queries,
+        "rounds": result.rounds,
+        "hypotheses": best,
+    }
+
+
 def line(row: dict[str, Any], kind: str) -> str:
     """A row of the output."""
     if kind == "jsonl":
@@ -158,7 +192,7 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     sentences = [text for text in read_lines(options.nearest) if text.strip()] if options.nearest is not None else []
     if options.nearest is not None and not sentences:
         raise ValueError(f"{options.nearest}: there is no sentence in it; expected one a line")
-    if options.encoder and not texts and not sentences:
+    if options.encoder and not texts and not sentences and options.refine is None:
         raise ValueError("--encoder has no effect: there is no text to embed, only vectors")
     total = (options.points if options.interpolate else 1) if terms else len(texts) or None
     if options.vector not in (None, "-"):  # every row is checked before the first is written
@@ -167,6 +201,7 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
 
     from vec2text.decoders import quiet
     from vec2text.inverter import Inverter
+    from vec2text.refinement import refine
 
     quiet()
     model = options.model or newest_inverter()
@@ -177,15 +212,22 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     generator.seed() if options.seed is None else generator.manual_seed(options.seed)
     chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
     chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
-    encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if texts or sentences else None
+    needed = texts or sentences or options.refine is not None
+    encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         known = embed_all(encoder, sentences, progress) if sentences else None
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
-            found = zip(inverter.invert(batch, **chosen), notes, strict=False)  # texts first: no note is lost
-            rows = [{"index": index, **note, "text": text} for index, (text, note) in enumerate(found, done)]
+            if options.refine is None:
+                found = [{"text": text} for text in inverter.invert(batch, **chosen)]
+            else:
+                budget = {"rounds": options.refine, "candidates": options.candidates}
+                results = refine(inverter, encoder, batch, max_tokens=options.max_new_tokens, **budget)
+                found = [describe(result, options.n_best or 1) for result in results]
+            both = zip(found, notes, strict=False)  # texts first: no note is lost
+            rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
             if known is not None:
                 for row, place, cosine in zip(rows, *nearest(batch, in_pieces(known)), strict=True):
                     row |= {"nearest": sentences[place], "nearest_similarity": round(float(cosine), 6)}

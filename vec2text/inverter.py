@@ -156,7 +156,7 @@ class Inverter(nn.Module):
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
-        self._check_length(limit)
+        self.check_length(limit)
         rows = self.rows(vectors)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator()
         if isinstance(seed, int):
@@ -190,12 +190,17 @@ class Inverter(nn.Module):
         prefixes: torch.Tensor = self.projection(batch).to(self.decoder.get_input_embeddings().weight.dtype)
         return prefixes
 
-    def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
+    def texts(self, ids: list[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens and with single spaces."""
         found = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [" ".join(text.split()) for text in found]
 
-    def _check_length(self, max_tokens: int) -> None:
+    def check_length(self, max_tokens: int) -> None:
+        """Refuse texts for which the GPT has no positions.
+
+        Raises:
+            ValueError: `max_tokens` is more than there is room for.
+        """
         positions = getattr(self.decoder.config, "max_position_embeddings", None)
         room = None if positions is None else positions - self.projection.config.prefix_length
         if room is not None and max_tokens > room:

@@ -107,6 +107,7 @@ def refine(
     *,
     rounds: int = 5,
     candidates: int = 4,
+    max_tokens: int | None = None,
     batch_size: int = 256,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
@@ -120,23 +121,29 @@ def refine(
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
         candidates: proposals a round for each vector.
+        max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
 
     Raises:
         ValueError: rounds or candidates below 0, vectors that `Inverter.invert` refuses, or an encoder that fails.
     """
-    for name, value in (("rounds", rounds), ("candidates", candidates)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}; expected at least 0")
+    limit = inverter.max_tokens if max_tokens is None else max_tokens
+    for name, value, least in (("rounds", rounds, 0), ("candidates", candidates, 0), ("max_tokens", limit, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")
+    inverter.check_length(limit)
     rows = inverter.rows(vectors)
+    was_training = inverter.training
+    inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates)
+        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+    inverter.train(was_training)
     return found
 
 
 def _refine_batch(
-    inverter: Inverter, encoder: Encoder, rows: torch.Tensor, rounds: int, candidates: int
+    inverter: Inverter, encoder: Encoder, rows: torch.Tensor, rounds: int, candidates: int, max_tokens: int
 ) -> list[Reconstruction]:
     units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
     searches = [_Search(unit) for unit in units]
@@ -156,7 +163,7 @@ def _refine_batch(
                 spent[place] = step if branches else spent[place]
         if not places:
             break
-        _propose(inverter, encoder, searches, prefixes, places, begin, memo)
+        _propose(inverter, encoder, searches, prefixes, places, begin, memo, max_tokens)
         for search in searches:
             search.history.append((search.best, len(search.seen)))
     return [_result(search, rounds_done) for search, rounds_done in zip(searches, spent, strict=True)]
@@ -170,6 +177,7 @@ def _propose(
     places: Sequence[int],
     begin: Sequence[Sequence[int]],
     memo: dict[str, np.ndarray],
+    max_tokens: int,
     chunk: int = 256,
 ) -> None:
     """Write the proposals, encode those that no vector had before, together, and note how close they came."""
@@ -177,7 +185,7 @@ def _propose(
     for start in range(0, len(places), chunk):
         part = list(places[start : start + chunk])
         paths = explore(
-            inverter.decoder, prefixes[part], inverter.end_id, inverter.max_tokens, begin=begin[start : start + chunk]
+            inverter.decoder, prefixes[part], inverter.end_id, max_tokens, begin=begin[start : start + chunk]
         )
         for place, path, text in zip(part, paths, inverter.texts([path.ids for path in paths]), strict=True):
             if text not in searches[place].seen:
