@@ -2,7 +2,6 @@
 
 import csv
 import json
-import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vec2text.config import DataConfig
-from vec2text.corpus import SPLITS, build_corpus, normalise, sentence_key, split_of
+from vec2text.corpus import SPLITS, build_corpus, open_corpus, split_of
+from vec2text.sentences import normalise
 
 
 def write_csv(path, texts, column):
@@ -55,72 +55,9 @@ def refusal(*arguments, **config):
     return str(refused.value)
 
 
-# -- one sentence ------------------------------------------------------------------------------------------------
-
-COMPOSED, DECOMPOSED = "Это мой ёж, café", unicodedata.normalize("NFD", "Это мой ёж, café")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("  a\tb \n c\u00a0d\u2028e\u3000f\x85g ", "a b c d e f g"),
-        (DECOMPOSED, COMPOSED),
-        ("", ""),
-        (" \t\n", ""),
-        ("Is it so? Yes.", "Is it so? Yes."),
-        ("ﬁ ² Ａ", "ﬁ ² Ａ"),  # what only looks alike stays (NFC, not NFKC)
-    ],
-)
-def test_normalise_composes_and_makes_every_run_of_white_space_one_space(text, expected):
-    assert normalise(text) == expected
-    assert normalise(expected) == expected
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("The cat sat.", "the CAT sat"),
-        ("The cat sat.", "«The cat», sat?!"),
-        ("The cat sat.", " The\tcat  sat . "),
-        ("It's 5 o'clock", "its 5 oclock"),
-        ("Стоимость билета: 42 рубля!", "стоимость БИЛЕТА 42 рубля"),
-        (COMPOSED, DECOMPOSED),
-        ("Straße", "STRASSE"),
-        ("नमस्ते!", "नमस्ते"),
-        ("Ёж", unicodedata.normalize("NFD", "ёж")),
-    ],
-)
-def test_sentences_that_differ_in_case_punctuation_spaces_or_composition_have_one_key(one, other):
-    assert sentence_key(one) == sentence_key(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("The cat sat.", "The cats sat."),
-        ("a b", "b a"),
-        ("It is 4.", "It is 5."),
-        ("мой", "мои"),  # й is и with a combining mark
-        ("ёж", "еж"),
-        ("cafe", "café"),
-        ("नमस्ते", "नमसते"),  # a mark alone makes the difference
-        ("...", "?!"),
-        ("", "."),
-    ],
-)
-def test_sentences_of_different_words_have_different_keys(one, other):
-    assert sentence_key(one) != sentence_key(other)
-
-
-def test_keys_of_many_sentences_do_not_collide_and_fill_64_bits(sentences):
-    keys = {sentence_key(text) for text in sentences}
-    assert len(keys) == len(sentences)
-    assert max(keys) < 2**64
-    assert max(keys) > 2**63 > min(keys)
-
-
 # -- sources -----------------------------------------------------------------------------------------------------
 
+COMPOSED = "Это мой ёж, café"
 TRICKY = [
     'He said: "one, two"; and went.',
     "Ein Käfer, größer als ein Haus.",
@@ -390,3 +327,29 @@ def test_the_split_is_a_matter_of_the_key_alone():
     assert [SPLITS[split_of(key, **shares)] for key in places] == [
         "test", "test", "validation", "validation", "train", "train",
     ]  # fmt: skip
+
+
+# -- opened again ------------------------------------------------------------------------------------------------------
+
+
+def test_a_corpus_is_opened_again_without_its_sources(build, tmp_path, sentences):
+    made = build(TRICKY + sentences)
+    (tmp_path / "a.txt").unlink()
+    config = DataConfig(["gone.txt"], validation=0.2, test=0.2, cache=str(tmp_path / "cache"))
+    again = open_corpus(config, made.digest)
+    assert again.texts[:] == made.texts[:]
+    np.testing.assert_array_equal(again.splits, made.splits)
+    assert again.counts == {split: made.counts[split] for split in SPLITS}
+    assert again.digest == made.digest
+
+
+def test_a_corpus_that_is_gone_or_changed_is_not_opened(build, tmp_path, sentences):
+    made = build(sentences)
+    config = DataConfig(["gone.txt"], cache=str(tmp_path / "cache"))
+    path = tmp_path / "cache" / f"texts-{made.digest}.txt"
+    with pytest.raises(ValueError, match=r"there is no file .*texts-abc\.txt"):
+        open_corpus(config, "abc")
+    with path.open("a") as file:
+        file.write("One more.\n")
+    with pytest.raises(ValueError, match="holds other sentences than its name says: delete it"):
+        open_corpus(config, made.digest)

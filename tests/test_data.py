@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vec2text.corpus import sentence_key
+from vec2text.sentences import sentence_key
 
 DATA = Path(__file__).parent.parent / "data"
 

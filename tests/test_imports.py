@@ -11,11 +11,11 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "metrics", "loss", "storage", "vectors", "decoding", "exploration"},
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint"},
-    {"fingerprint", "sources"},
-    {"inverter", "cache"},
-    {"evaluation", "batches"},
+    {"config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals", "robustness"},
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"},
+    {"fingerprint", "sources", "report"},
+    {"inverter", "cache", "figures"},
+    {"evaluation", "batches", "refinement"},
     {"training"},
     {"runs"},
 ]
@@ -31,6 +31,8 @@ ONLY_IN = {
     "peft": {"decoders"},
     "gensim": {"encoders"},
     "openai": {"encoders"},
+    "matplotlib": {"figures"},
+    "sacrebleu": {"metrics"},
 }
 
 

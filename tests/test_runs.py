@@ -1,11 +1,15 @@
 """A run from its configuration to its report, and what it refuses to go on with."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vec2text import Inverter, runs
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
+from vec2text.corpus import build_corpus
+from vec2text.fingerprint import Fingerprint
 from vec2text.storage import locked
 
 
@@ -85,3 +89,39 @@ def test_a_run_that_never_trained_takes_another_configuration(config):
     assert runs.train(config)["sentences"] == 20
     with pytest.raises(ValueError, match="started with another configuration"):
         runs.train(wrong)
+
+
+def test_a_run_tells_what_it_was_trained_on(config, tmp_path, labse_encoder, monkeypatch):
+    runs.train(config)
+    folder = tmp_path / "runs" / "a"
+    fingerprint = Inverter.from_pretrained(folder / "inverter").fingerprint
+    monkeypatch.setattr(labse_encoder, "encode", None)  # the vectors are those of the cache
+    known = runs.known_sentences(folder, labse_encoder, fingerprint)
+    corpus = build_corpus(config.data)
+    assert list(known) == [corpus.texts[row] for row in corpus.rows("train")]
+    assert not set(known) & set((folder / "heldout.txt").read_text().splitlines())
+    texts, cosines = known.nearest(known.vectors[known.rows[:5]])
+    np.testing.assert_allclose(cosines, 1, rtol=1e-5)
+    assert texts == list(known)[:5]
+
+
+def test_a_run_with_relative_paths_is_found_from_elsewhere(config, tmp_path, labse_encoder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs.train(replace(config, runs="some/runs", data=replace(config.data, cache="kept")))
+    fingerprint = Inverter.from_pretrained("some/runs/a/inverter").fingerprint
+    (tmp_path / "elsewhere").mkdir()
+    for place, folder in (("some/runs", "a"), ("elsewhere", "../some/runs/a")):
+        monkeypatch.chdir(tmp_path / place)
+        assert len(list(runs.known_sentences(Path(folder), labse_encoder, fingerprint))) > 400
+        assert not Path("kept").exists()
+
+
+def test_where_nothing_is_known_it_says_so(config, tmp_path, labse_encoder):
+    fingerprint = Fingerprint.of(labse_encoder)
+    with pytest.raises(ValueError, match="holds no run that says what it was trained on"):
+        runs.known_sentences(tmp_path, labse_encoder, fingerprint)
+    runs.train(config)
+    for path in (tmp_path / "cache").glob("texts-*.txt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"there is no file .* where its sentences were kept"):
+        runs.known_sentences(tmp_path / "runs" / "a", labse_encoder, fingerprint)

@@ -15,7 +15,6 @@ import logging
 import os
 import tempfile
 import time
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,34 +25,10 @@ from typing import Any
 import numpy as np
 
 from vec2text.config import DataConfig
+from vec2text.sentences import normalise, sentence_key
 
 SPLITS = ("train", "validation", "test")
 _log = logging.getLogger(__name__)
-
-
-def normalise(text: str) -> str:
-    """NFC, with every run of white space made one space: the form in which a sentence is encoded and learned."""
-    text = text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can hold, have no bytes
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-class _LettersAndDigits(dict[int, str | None]):
-    """A table for str.translate that drops all but letters, digits and combining marks, filled as it is asked."""
-
-    def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        self[code] = character if unicodedata.category(character)[0] in "LNM" else None
-        return self[code]
-
-
-_LETTERS_AND_DIGITS = _LettersAndDigits()
-
-
-def sentence_key(text: str) -> int:
-    """A 64-bit hash under which sentences are the same that differ only in case, punctuation or spaces."""
-    folded = unicodedata.normalize("NFC", text.casefold())
-    key = folded.translate(_LETTERS_AND_DIGITS) or folded
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def split_of(key: int, validation: float, test: float) -> int:
@@ -251,6 +226,36 @@ def build_corpus(config: DataConfig, fault: Callable[[str], str | None] = lambda
         )
     _log.info("corpus: %s", _sentence(counts))
     return corpus
+
+
+def open_corpus(config: DataConfig, digest: str) -> Corpus:
+    """A corpus that `build_corpus` wrote to its cache folder before, without its sources.
+
+    Its `sources` are the rows of that file, and of its counts there are only those of the splits.
+
+    Args:
+        config: as it was.
+        digest: of its sentences.
+
+    Raises:
+        ValueError: the sentences are no longer there, or others are.
+    """
+    path = Path(config.cache) / f"texts-{digest}.txt"
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}, where its sentences were kept")
+    ends, splits, end = array("Q"), array("B"), 0
+    hashed = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        for line in file:
+            hashed.update(line)
+            end += len(line)
+            ends.append(end)
+            splits.append(split_of(sentence_key(line[:-1].decode()), config.validation, config.test))
+    if hashed.hexdigest() != digest:
+        raise ValueError(f"{path} holds other sentences than its name says: delete it")
+    shares = np.frombuffer(splits, np.uint8)
+    counts = dict(zip(SPLITS, np.bincount(shares, minlength=len(SPLITS)).tolist(), strict=True))
+    return Corpus(Lines(path, ends), shares, counts, digest, False, np.arange(len(ends), dtype=np.uint64))
 
 
 def _length_fault(text: str, config: DataConfig) -> str | None:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from accelerate.utils import set_seed
 
 from vec2text.batches import Data, Examples
 from vec2text.cache import encode_corpus, stored_vectors
-from vec2text.config import RunConfig
-from vec2text.corpus import SPLITS, Corpus, build_corpus
+from vec2text.config import DataConfig, RunConfig
+from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.decoders import find_decoder, load_decoder
 from vec2text.encoders import Encoder, load_encoder
-from vec2text.evaluation import baselines, evaluate
+from vec2text.evaluation import Known, baselines, evaluate
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 from vec2text.storage import locked, recover, write_text_whole
@@ -96,6 +96,31 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}
 
 
+def known_sentences(folder: Path, encoder: Encoder, fingerprint: Fingerprint) -> Known:
+    """The sentences that the run in `folder` was trained on, and their vectors, from what it keeps of them.
+
+    Args:
+        folder: the run's, as training made it, beside its cache.
+        encoder: of the run; makes the vectors that the cache no longer has.
+        fingerprint: of the run's inverter.
+
+    Raises:
+        ValueError: `folder` is no run, or its sentences are no longer there.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        digest = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))["digest"]
+        place = Path(config["runs"]) / config["name"]
+        data = DataConfig(**config["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} holds no run that says what it was trained on ({error})") from error
+    # Relative paths are those of the folder from which the run was started.
+    start = Path() if place.is_absolute() else folder.resolve().parents[len(place.parts) - 1]
+    cache = start / data.cache
+    corpus = open_corpus(replace(data, cache=str(cache)), digest)
+    return Known(corpus.texts, corpus.rows("train"), encode_corpus(corpus, encoder, cache, fingerprint))
+
+
 def describe(report: dict[str, Any], config: RunConfig) -> str:
     """The final report as a table of text, and how to use what was trained."""
     lines = [
@@ -164,7 +189,8 @@ def _judge(folder: Path, data: Data, count: int) -> dict[str, Any]:
     inverter = Inverter.from_pretrained(folder / "inverter")
     references, vectors = data.held_out("test", count)
     found = evaluate(inverter, data.encoder, references, vectors)
-    beside = baselines(inverter, data.encoder, references, vectors, data.corpus, data.vectors)
+    known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
+    beside = baselines(inverter, data.encoder, references, vectors, known)
     report = {
         "sentences": len(references),
         "too long, left out": data.test.too_long,

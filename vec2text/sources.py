@@ -8,15 +8,18 @@ Shapes: N vectors, D vector dimension.
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.exploration import interpolate, mean, weighted_sum
+from vec2text.sentences import normalise
 from vec2text.vectors import SUFFIXES, read_vectors
 
 _PIECE = 2048  # texts encoded at a time
@@ -25,6 +28,21 @@ _PIECE = 2048  # texts encoded at a time
 def read_lines(path: str) -> list[str]:
     """The lines of a UTF-8 text file."""
     return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+
+
+def read_sentences(path: str) -> list[str]:
+    """The distinct sentences of a text file, one a line, in the form in which they are encoded and learned.
+
+    Raises:
+        ValueError: it is no UTF-8 text, or there is no sentence in it.
+    """
+    try:
+        texts = dict.fromkeys(filter(None, map(normalise, read_lines(path))))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error}); expected one sentence a line") from error
+    if not texts:
+        raise ValueError(f"{path}: there is no sentence in it; expected one a line")
+    return list(texts)
 
 
 def is_file(operand: str) -> bool:
@@ -59,8 +77,11 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> Iterator[np.ndarray]:
         yield encode_checked(encoder, texts[start : start + _PIECE], encoder.dimension)
 
 
-def embed_all(encoder: Encoder, texts: Sequence[str], progress: Progress) -> np.ndarray:
-    """Vectors of texts as one array (N, D), with a progress bar."""
+def embed_all(encoder: Encoder, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+    """Vectors of texts as one array (N, D), with a progress bar: in `progress`, or one of its own on a terminal."""
+    if progress is None:
+        with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+            return embed_all(encoder, texts, progress)
     vectors = np.empty((len(texts), encoder.dimension), np.float32)
     starts = progress.track(range(0, len(texts), _PIECE), description="encoding")
     for start, piece in zip(starts, embed(encoder, texts), strict=True):

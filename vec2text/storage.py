@@ -57,10 +57,16 @@ def recover(folder: Path) -> None:
 
 def write_text_whole(path: Path, text: str) -> None:
     """Write a UTF-8 file that is never seen half-written, even after a kill."""
+    write_bytes_whole(path, text.encode())
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half-written, even after a kill."""
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(partial).chmod(0o644)  # mkstemp keeps it from all others
         os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

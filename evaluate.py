@@ -1,0 +1,213 @@
+"""Judge an inverter on sentences that it was not trained on. See `python evaluate.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vec2text.evaluation import Decoded
+
+EXAMPLES = """examples:
+  python evaluate.py                                             the newest run, on the test sentences it put aside
+  python evaluate.py --model runs/mine/inverter --texts my.txt --train-texts trained-on.txt --output report.json
+  python evaluate.py --refine 5 --candidates 4 --limit 200       with refinement, on 200 sentences spread over the file
+  python evaluate.py --judge path/to/sentence-transformer        similarity by an independent encoder as well
+  python evaluate.py --noise 0.01,0.05,0.1 --quantize int8,binary --truncate 256,128
+                                                                 what leaks from vectors as stores keep them, and
+                                                                 what keeping them so costs a search (recall@10)
+
+A table goes to standard output; --output also writes it as JSON, and a figure beside it (.png). Every number has its
+95% interval (bootstrap over sentences) and stands beside two baselines: the nearest training sentence, which is what
+mere retrieval brings, and the zero vector, which is what the GPT writes when it is told nothing.
+
+Sentences that the inverter was trained on would flatter it: they are left out and counted, where they are known. They
+are those of --train-texts or, of an inverter that lies in its run's folder, the run's own.
+
+Vectors that were changed are brought to length 1 where the encoder's vectors have it, as an attacker would do. All
+similarities are to the vector before it was changed. Bad input ends with one line that says what was wrong, and exit
+code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave."""
+        sys.exit(complain(f"{message}; see --help"))
+
+
+def complain(message: object) -> int:
+    """One line on standard error; returns the exit code of bad input."""
+    print(f"evaluate.py: {' '.join(str(message).split())}", file=sys.stderr)
+    return 2
+
+
+def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A reader of values between commas."""
+
+    def read(text: str) -> list[Any]:
+        return [kind(part.strip()) for part in text.split(",")]
+
+    read.__name__ = f"list of {kind.__name__} values"  # argparse names it when a value is none
+    return read
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = Parser(
+        prog="evaluate.py",
+        description=__doc__.partition(" See")[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    model = parser.add_argument_group("what is judged")
+    model.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
+    model.add_argument("--encoder", metavar="NAME", help="embeds the sentences (default: the inverter's own)")
+    model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    texts = parser.add_argument_group("sentences")
+    texts.add_argument("--texts", metavar="FILE", help="one a line (default: the run's heldout.txt)")
+    texts.add_argument("--train-texts", metavar="FILE", help="what it was trained on (default: the run's own)")
+    texts.add_argument("--limit", type=int, metavar="N", help="at most N of the sentences, evenly spread")
+    choice = parser.add_argument_group("decoding (greedy by default)")
+    choice.add_argument("--num-beams", type=int, metavar="K", help="beam search with K beams")
+    choice.add_argument("--refine", type=int, metavar="ROUNDS", help="re-embed what came back, and correct it")
+    choice.add_argument("--candidates", type=int, metavar="K", help="with --refine: proposals a round (default: 4)")
+    kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
+    several_of: Any = {"default": [], "metavar": "A,B,..."}
+    kept.add_argument("--noise", type=several(float), **several_of, help="its length as a share of the vector's")
+    kept.add_argument("--quantize", type=several(str), **several_of, help="int8 (a dimension's range), binary, fp16")
+    kept.add_argument("--truncate", type=several(int), **several_of, help="how many of the first dimensions are kept")
+    output = parser.add_argument_group("report")
+    output.add_argument("--judge", metavar="NAME", help="another sentence-transformers model: a second similarity")
+    output.add_argument("--seed", type=int, default=0, help="of the bootstrap and the noise (default: 0)")
+    output.add_argument("--output", metavar="FILE.json", help="write the report, and the figure as FILE.png")
+    options = parser.parse_args(arguments)
+    refining = options.refine is not None
+    for name, unfit in (("candidates", not refining), ("num_beams", refining)):
+        if unfit and getattr(options, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} has no effect with{'' if refining else 'out'} --refine")
+    for name, default, least in (("limit", None, 1), ("refine", None, 0), ("candidates", 4, 1), ("num_beams", 1, 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} is {value}; expected at least {least}")
+        setattr(options, name, default if value is None else value)
+    if not all(0 < share < float("inf") for share in options.noise):
+        parser.error(f"--noise is {','.join(map(str, options.noise))}; expected shares above 0")
+    place = Path(options.output or "report.json")
+    if place.suffix != ".json" or place.is_dir() or not os.access(place.parent, os.W_OK):
+        parser.error(f"--output is {place}; expected the name of a .json file, in a folder that can be written")
+    return options
+
+
+def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[str, Callable[[np.ndarray], Decoded]]:
+    """How texts are brought back from vectors, in words, and what does it."""
+    from vec2text.evaluation import Decoded
+
+    if options.refine is not None:
+        from vec2text.refinement import refine
+
+        effort = {"rounds": options.refine, "candidates": options.candidates}
+        return "refined", lambda vectors: Decoded.of(refine(inverter, encoder, vectors, **effort))
+    words = f"{options.num_beams} beams" if options.num_beams > 1 else "greedy"
+    return words, lambda vectors: Decoded(inverter.invert(vectors, num_beams=options.num_beams))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, decode, measure, write and print."""
+    from vec2text.sources import embed_all, read_sentences
+    from vec2text.storage import newest_inverter, write_bytes_whole, write_text_whole
+
+    model = Path(options.model or newest_inverter())
+    kept = model.parent / "heldout.txt"
+    if options.texts is None and not kept.is_file():
+        raise ValueError(f"there is no {kept}, a run's own test sentences: check --model, or give --texts FILE")
+    given = read_sentences(options.texts or str(kept))
+    import numpy as np
+
+    from vec2text.decoders import quiet
+    from vec2text.evaluation import Examiner, Known, held_out, independent, make_report
+    from vec2text.inverter import Inverter
+    from vec2text.robustness import changed
+    from vec2text.runs import known_sentences
+
+    quiet()
+    inverter = Inverter.from_pretrained(options.model or model, device=options.device)
+    space = inverter.fingerprint
+    changes = {name: getattr(options, name) for name in ("noise", "quantize", "truncate", "seed")}
+    changed(np.eye(2, space.dimension), **changes)  # what is wrong with them is said before the work
+    encoder: Any = space.open_encoder(options.encoder, options.device)
+    judge = independent(options.judge, space, options.device) if options.judge else None
+    not_measured = {} if judge else {"similarity, other encoder": "no --judge was given"}
+    known = None
+    if options.train_texts is not None:
+        learned = read_sentences(options.train_texts)
+        known = Known(learned, np.arange(len(learned)), embed_all(encoder, learned))
+    else:
+        try:
+            known = known_sentences(model.parent, encoder, space)
+        except ValueError as error:
+            reason = f"{error}; give --train-texts FILE"
+            not_measured |= {"nearest training sentence": reason, "sentences that were in training": reason}
+    texts, left_out = held_out(given, known, options.limit)
+    vectors = embed_all(encoder, texts)
+    spaces = {"similarity": (encoder, vectors)}
+    if judge:
+        spaces["judge_similarity"] = (judge, embed_all(judge, texts))
+    words, decode = decoding(options, inverter, encoder)
+    report = make_report(
+        inverter,
+        Examiner(texts, spaces, options.seed),
+        vectors,
+        decode,
+        known=known,
+        changed=changed(vectors, normalized=space.normalized, **changes),
+        model=str(model),
+        encoder=space.encoder.name,
+        judge=options.judge,
+        left_out=left_out,
+        decoding=words,
+        rounds=options.refine or 0,
+        candidates=options.candidates if options.refine is not None else 1,
+        not_measured=not_measured,
+    )
+    if options.output:
+        from vec2text.figures import figure
+
+        write_bytes_whole(Path(options.output).with_suffix(".png"), figure(report))
+        content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text_whole(Path(options.output), content + "\n")
+    print(report)
+
+
+def main() -> int:
+    """Parse and run; files appear under their names only when they are whole."""
+    options = parse()
+    said: set[tuple[str, int]] = set()
+
+    def warn(message: Warning | str, kind: type[Warning], file: str, line: int, *rest: object, **more: object) -> None:
+        if (file, line) not in said:  # once for many sentences
+            print(f"evaluate.py: warning: {message}", file=sys.stderr)
+        said.add((file, line))
+
+    warnings.showwarning = warn  # type: ignore[assignment]
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        complain("stopped; nothing is written")
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        return complain(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Sentences: the form in which they are encoded and learned, and when two of them are the same.
+
+Knows nothing of files, vectors or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def normalise(text: str) -> str:
+    """NFC, with every run of white space made one space: the form in which a sentence is encoded and learned."""
+    text = text.encode("utf-8", "replace").decode()  # lone surrogates, which JSON can hold, have no bytes
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+class _LettersAndDigits(dict[int, str | None]):
+    """A table for str.translate that drops all but letters, digits and combining marks, filled as it is asked."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        self[code] = character if unicodedata.category(character)[0] in "LNM" else None
+        return self[code]
+
+
+_LETTERS_AND_DIGITS = _LettersAndDigits()
+
+
+def letters(text: str) -> str:
+    """What is left of a text without case, punctuation and spaces; a text of nothing else stays as it is."""
+    folded = unicodedata.normalize("NFC", text.casefold())
+    return folded.translate(_LETTERS_AND_DIGITS) or folded
+
+
+def sentence_key(text: str) -> int:
+    """A 64-bit hash under which sentences are the same that differ only in case, punctuation or spaces."""
+    return int.from_bytes(hashlib.blake2b(letters(text).encode(), digest_size=8).digest(), "big")
+
+
+def occurring(texts: Sequence[str], known: Iterable[str]) -> np.ndarray:
+    """Which of N texts occur among `known`, whatever their case, punctuation and spaces: (N,) bool.
+
+    Only the texts' own keys are held, so that `known` may be any number of sentences.
+    """
+    keys = {sentence_key(text) for text in texts}
+    found = {key for key in map(sentence_key, known) if key in keys}
+    return np.array([sentence_key(text) in found for text in texts], bool)
