@@ -240,6 +240,20 @@ def test_refinement_is_reported_round_by_round(judged, expected, monkeypatch):
     assert "after round" in out
 
 
+def test_refinement_itself_rises_round_by_round(judged, expected):
+    from vec2text.refinement import refine
+
+    report, _, _ = judged("--refine", 2, "--candidates", 3, "--limit", 8)
+    places = np.linspace(0, len(expected.references) - 1, 8).astype(int)
+    encoder = expected.inverter.fingerprint.open_encoder()
+    found = refine(expected.inverter, encoder, expected.vectors[places], rounds=2, candidates=3)
+    assert report["queries"] == pytest.approx(np.mean([item.queries for item in found]), abs=0.01)
+    greedy, *_, last = report["after_rounds"]
+    assert 1 == greedy["queries"] < last["queries"] == report["queries"]
+    similarity = np.mean([item.similarity for item in found])
+    assert values(report["results"]["inverter"])["similarity"] == pytest.approx(similarity, abs=1e-3)
+
+
 BAD = {
     "no such model": (["--model", "runs/nowhere", "--texts", "fresh.txt"], "there is no folder runs/nowhere"),
     "a model that is none": (["--model", "cache", "--texts", "fresh.txt"], "it has no inverter.json"),

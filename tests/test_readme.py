@@ -14,6 +14,7 @@ from conftest import LetterEncoder
 from embedding_server import EmbeddingServer
 from small_models import DECODERS, save_word_vectors
 
+import evaluate
 import generate
 
 ROOT = Path(__file__).parent.parent
@@ -97,8 +98,13 @@ def test_every_command_runs(command, place, monkeypatch, capsys):
             train(place, [*words[1:], *SMALL])
         assert "nearest training sentence" in capsys.readouterr().out
         return
-    assert words[0] == "generate.py"
     monkeypatch.chdir(place)
+    if words[0] == "evaluate.py":
+        monkeypatch.setattr(sys, "argv", [*words, "--model", "runs/demo/inverter", "--limit", "12"])
+        assert evaluate.main() == 0
+        assert "zero vector" in capsys.readouterr().out
+        return
+    assert words[0] == "generate.py"
     monkeypatch.setattr(sys, "argv", [*words, "--model", "runs/demo/inverter", "--max-new-tokens", "5"])
     assert generate.main() == 0
 

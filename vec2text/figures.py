@@ -71,7 +71,9 @@ def _leak(report: EvaluationReport, axes: Axes) -> None:
     for number, (name, recall, found) in enumerate(rows):
         style = {"color": f"C{number % 10}", "capsize": 0}
         _points(axes, [100 * recall.value], [found.metrics["bleu"]], 1.0, label=name, **style)
-        _points(axes, [100 * recall.value], [found.metrics["exact_match"]], 100.0, fmt="x", **style)
+        _points(
+            axes, [100 * recall.value], [found.metrics["exact_match"]], 100.0, fmt="x", **{**style, "markersize": 7}
+        )
     axes.set_xlabel("recall@10 of a search among the vectors, %")
     axes.set_ylabel("BLEU (dots), exact match, % (crosses)")
 

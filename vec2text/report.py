@@ -223,7 +223,7 @@ class EvaluationReport:
         for name, found in self.robustness.items():
             recall = "-" if found.recall_at_10 is None else _shown(found.recall_at_10, "exact_match")
             rows.append([name, *(_cell(found.measured, metric) for metric in names), recall])
-        return _table(rows)
+        return [*_table(rows), "what leaks at least: an inverter trained on vectors kept so may bring back more"]
 
 
 def _count(number: int, what: str) -> str:
