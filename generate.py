@@ -77,7 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
     model.add_argument("--encoder", metavar="NAME", help="for all texts: the encoder (default: the inverter's own)")
     model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    model.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the weights (default: fp32)")
+    model.add_argument("--precision", choices=("fp32", "bf16"), help="of the weights (default: as they were saved)")
     choice = parser.add_argument_group("decoding (greedy by default)")
     choice.add_argument("--num-beams", type=int, default=1, metavar="K", help="beam search with K beams")
     choice.add_argument("--temperature", type=float, metavar="T", help="sample; logits are divided by T; 0 is greedy")

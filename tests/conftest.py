@@ -4,7 +4,9 @@ import itertools
 import json
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import that reads it: nothing here may wait for a network
+# Before any import that reads them.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may wait for a network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small are slower on more threads, which wait for each other
 
 import numpy as np
 import pytest

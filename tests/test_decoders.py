@@ -1,9 +1,17 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2LMHeadModel,
+)
 
-from vec2text.config import DecoderConfig
+from vec2text import Fingerprint, Inverter, decoders
+from vec2text.config import DecoderConfig, ProjectionConfig
 from vec2text.decoders import END, load_decoder, open_decoder
 
 SCRATCH = {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary_size": 400, "dropout": 0.0}
@@ -58,3 +66,83 @@ def test_missing_weights_and_missing_models_are_refused(gpt2, tmp_path):
         open_decoder(tmp_path / "holey")
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_decoder(DecoderConfig("nobody/has-this-model"), [], 40)
+
+
+def save_with_gpt2_tokenizer(model, gpt2, folder):
+    """`model` beside the small GPT-2's tokenizer."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gpt2).save_pretrained(folder)
+    return folder
+
+
+def test_a_decoder_that_changes_its_logits_is_refused(gpt2, tmp_path):
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    config = Gemma2Config(num_attention_heads=2, num_key_value_heads=2, final_logit_softcapping=0.1, **sizes)
+    folder = save_with_gpt2_tokenizer(Gemma2ForCausalLM(config), gpt2, tmp_path / "capped")
+    with pytest.raises(ValueError, match="logits are not its output layer on its last hidden states"):
+        load_decoder(DecoderConfig(str(folder)), [], 40)
+
+
+def test_a_model_that_sees_later_tokens_is_refused(gpt2, tmp_path):
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = BertConfig(num_attention_heads=2, is_decoder=False, initializer_range=0.5, **sizes)
+    folder = save_with_gpt2_tokenizer(BertLMHeadModel(config), gpt2, tmp_path / "bert")
+    with pytest.raises(ValueError, match="cannot be used"):
+        load_decoder(DecoderConfig(str(folder)), [], 40)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "wte"])
+def test_additions_to_the_embeddings_are_refused(gpt2, target):
+    with pytest.raises(ValueError, match="token embeddings or the output layer, which stay"):
+        load_decoder(DecoderConfig(str(gpt2), "lora", lora_targets=[target, "c_attn"]), [], 40)
+
+
+def test_an_end_token_beyond_the_embeddings_is_replaced(gpt2, tmp_path):
+    model, tokenizer = open_decoder(gpt2)
+    tokenizer.add_special_tokens({"eos_token": "<|new|>"})
+    assert tokenizer.eos_token_id >= model.get_input_embeddings().num_embeddings
+    model.save_pretrained(tmp_path / "short")
+    tokenizer.save_pretrained(tmp_path / "short")
+    model, tokenizer = load_decoder(DecoderConfig(str(tmp_path / "short")), [], 40)
+    assert tokenizer.eos_token_id < model.get_input_embeddings().num_embeddings
+
+
+@pytest.fixture
+def adapted(gpt2, tmp_path, encoder):
+    """An inverter with low-rank additions to a copy of the small GPT-2: saved, and the copy."""
+    model, tokenizer = open_decoder(gpt2)
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    model, tokenizer = load_decoder(DecoderConfig(str(tmp_path / "base"), "lora"), [], 40)
+    inverter = Inverter.build(ProjectionConfig("linear", 2), model, tokenizer, Fingerprint.of(encoder), 24)
+    inverter.save_pretrained(tmp_path / "inverter")
+    return tmp_path / "inverter", tmp_path / "base", inverter
+
+
+def test_an_adapter_says_what_it_needs(adapted, tmp_path, monkeypatch):
+    saved, base, inverter = adapted
+    assert Inverter.from_pretrained(saved, device="cpu").decoder.peft_config
+    with pytest.raises(ValueError, match=r"is an adapter.*give the model that it adds to"):
+        load_decoder(DecoderConfig(str(saved / "decoder")), [], 40)
+    with pytest.raises(ValueError, match="which nobody else has"):
+        inverter.push_to_hub("nobody/nothing")
+    other = GPT2LMHeadModel.from_pretrained(base)
+    torch.nn.init.normal_(other.transformer.wte.weight)
+    other.save_pretrained(base)
+    with pytest.raises(ValueError, match="is another one than that"):
+        Inverter.from_pretrained(saved, device="cpu")
+    base.rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"adds to the model .*base, which is not there.*adapter_config.json"):
+        Inverter.from_pretrained(saved, device="cpu")
+    monkeypatch.setattr(decoders, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"is an adapter \(LoRA\): install"):
+        Inverter.from_pretrained(saved, device="cpu")
+
+
+def test_a_decoder_keeps_the_precision_in_which_it_was_saved(gpt2, tmp_path, encoder):
+    model, tokenizer = load_decoder(DecoderConfig(str(gpt2), "projection_only", precision="bf16"), [], 40)
+    inverter = Inverter.build(ProjectionConfig("linear", 2), model, tokenizer, Fingerprint.of(encoder), 24)
+    inverter.save_pretrained(tmp_path / "half")
+    found = {precision: Inverter.from_pretrained(tmp_path / "half", device="cpu", precision=precision)
+             for precision in (None, "fp32")}  # fmt: skip
+    assert [next(i.decoder.parameters()).dtype for i in found.values()] == [torch.bfloat16, torch.float32]

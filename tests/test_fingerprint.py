@@ -149,7 +149,7 @@ class Uneven(LetterEncoder):
 @pytest.mark.parametrize("kind", [LetterEncoder, Uneven])
 def test_given_vectors_say_how_long_they_are_and_nothing_of_probes(sentences, kind):
     vectors = kind().encode(sentences[:50])
-    config = EncoderConfig("theirs", kind="precomputed", texts=["a.txt"], vectors=["a.npy"])
+    config = EncoderConfig("theirs", kind="precomputed", vectors=["a.npy"])
     made = Fingerprint.of_vectors(config, vectors)
     assert (made.dimension, made.normalized, made.probes) == (32, kind is LetterEncoder, ())
     assert made.norm == pytest.approx(np.linalg.norm(vectors, axis=1).mean())

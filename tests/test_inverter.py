@@ -231,9 +231,3 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(inverter, monkeypatch, 
     assert inverter.push_to_hub("me/mine", private=True, token="t") == "commit of me/mine"
     assert calls == [("token", "t"), ("create", "me/mine", {"private": True, "exist_ok": True})]
     assert Inverter.from_pretrained(tmp_path / "uploaded").fingerprint == inverter.fingerprint
-
-
-def test_a_decoder_that_rescales_its_logits_is_refused(inverter):
-    inverter.decoder.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="final_logit_softcapping"):
-        Inverter(inverter.projection, inverter.decoder, inverter.tokenizer, inverter.fingerprint, 12)

@@ -236,7 +236,7 @@ def test_a_hub_name_that_is_not_there_is_one_line_that_names_it(hub_cache, name)
     cache_snapshot(hub_cache, "user", "name")
     with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
         find_folder(name)
-    assert f"there is no folder {name}, and no hub repository of that name" in str(refused.value)
+    assert f"there is no folder {name} here, and the hub gives no repository of that name" in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["absent", "a/b/c", "./absent", "../absent", "~/absent", "/absent", "absent/"])

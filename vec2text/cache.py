@@ -146,6 +146,9 @@ def _space_folder(cache: Path, fingerprint: Fingerprint) -> Path:
     # Options that an encoder does not use do not name its folder, so that it keeps its name when there are new ones.
     used = {key: value for key, value in fingerprint.to_dict()["encoder"].items() if value}
     described = [fingerprint.dimension, {**used, "batch_size": None, "retries": None}]
+    if used.get("kind") == "word_vectors":  # a file whose other words may have changed, where three probes say nothing
+        state = os.stat(used["name"])
+        described.append([state.st_size, state.st_mtime_ns])
     name = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=8).hexdigest()
     folder = cache / f"vectors-{name}"
     record = folder / "fingerprint.json"

@@ -25,7 +25,7 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
-ENCODER_KINDS = ("sentence_transformer", "transformer", "word_vectors", "openai", "python", "precomputed", "object")
+ENCODER_KINDS = ("sentence_transformer", "transformer", "word_vectors", "openai", "python", "precomputed")
 _MODELS = ("sentence_transformer", "transformer")
 _ONLY_FOR = {
     "prompt": (*_MODELS, "openai"),
@@ -40,7 +40,6 @@ _ONLY_FOR = {
     "trust_remote_code": _MODELS,
     "base_url": ("openai",),
     "retries": ("openai",),
-    "texts": ("precomputed",),
     "vectors": ("precomputed",),
     "batch_size": (*_MODELS, "openai"),
 }
@@ -79,18 +78,17 @@ class EncoderConfig:
     """Of kind `openai`: the address of a server other than OpenAI's. The key comes from OPENAI_API_KEY only."""
     retries: int = 6
     """Of kind `openai`: how often a request is tried again after 429, 5xx or a lost connection, with growing pauses."""
-    texts: list[str] = field(default_factory=list)
-    """Of kind `precomputed`: the files of the sentences, as data.paths."""
     vectors: list[str] = field(default_factory=list)
-    """Of kind `precomputed`: the files of their vectors, row for row; the same files where they hold both."""
+    """Of kind `precomputed`: files of the sentences' vectors, row for row; data.paths where they hold both."""
     batch_size: int | None = None
     """Sentences encoded at a time; null: measured while encoding, the fastest is kept (128 for an endpoint)."""
 
     def __post_init__(self) -> None:
-        _one_of("encoder.kind", self.kind, ENCODER_KINDS)
+        if self.kind != "object":  # of a fingerprint: the encoder was an object in somebody's program
+            _one_of("encoder.kind", self.kind, ENCODER_KINDS)
         for option in fields(self):
-            value, kinds = getattr(self, option.name), _ONLY_FOR.get(option.name, ENCODER_KINDS)
-            default = [] if option.name in ("texts", "vectors") else option.default
+            value, kinds = getattr(self, option.name), _ONLY_FOR.get(option.name, (self.kind,))
+            default = [] if option.name == "vectors" else option.default
             _require(
                 self.kind in kinds or value == default,
                 f"encoder.{option.name} has no effect with encoder.kind={self.kind}, only with {' or '.join(kinds)}",
@@ -210,6 +208,11 @@ class DecoderConfig:
                 value is None or self.train == "lora",
                 f"decoder.{name} has no effect with decoder.train={self.train}, only with lora",
             )
+        _require(self.lora_targets != [], "decoder.lora_targets is empty; expected names of modules, or null")
+        _require(
+            self.lora_dropout is None or 0 <= self.lora_dropout < 1,
+            f"decoder.lora_dropout is {self.lora_dropout}; expected a share from 0 to 1",
+        )
         for name in ("lora_rank", "lora_alpha"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"decoder.{name} is {value}; expected > 0")
@@ -342,6 +345,11 @@ class TrainingConfig:
         for name in positive + often + counts:
             _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
         _require(0 <= self.warmup < 1, f"training.warmup is {self.warmup}; expected a share from 0 to 1")
+        for name, low, high in (("temperature", 0, float("inf")), ("top_k", 0, float("inf")), ("top_p", 0, 1)):
+            value = getattr(self, f"sample_{name}")
+            _require(
+                value is None or low < value <= high, f"training.sample_{name} is {value}; expected more than {low}"
+            )
         _require(self.noise >= 0, f"training.noise is {self.noise}; expected >= 0")
 
 
@@ -358,6 +366,16 @@ class RunConfig:
     training: TrainingConfig
     runs: str = "runs"
     """Folder that holds the runs."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.projection.kind != "zero_pad" or self.decoder.train != "projection_only",
+            "projection.kind=zero_pad has no parameters and decoder.train=projection_only: nothing is left to train",
+        )
+        _require(
+            self.encoder.kind != "precomputed" or bool(self.encoder.vectors),
+            "encoder.kind=precomputed needs files: data.paths=[FILE] with texts and vectors, or encoder.vectors=[FILE]",
+        )
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Lines `group.field: other -> ours` for every value in which a saved configuration differs."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -23,7 +26,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from vec2text.config import DecoderConfig
-from vec2text.storage import find_folder
+from vec2text.storage import find_model
 
 END = "<|end|>"
 """The end token of a scratch GPT, and of a loaded one that has no special token at all."""
@@ -62,25 +65,42 @@ def find_decoder(name: str | Path) -> None:
     Raises:
         ValueError: there is not, or what an adapter adds to is missing.
     """
-    if "/" in str(name):
-        find_folder(name, only=["config.json"])
-    if (Path(name) / "adapter_config.json").exists():
-        base = json.loads((Path(name) / "adapter_config.json").read_text(encoding="utf-8"))
-        find_folder(base["base_model_name_or_path"], only=["config.json"])
+    folder = find_model(name)
+    record = folder / "adapter_config.json"
+    if not record.exists():
+        return
+    if find_spec("peft") is None:
+        raise ValueError(f"{folder} is an adapter (LoRA): install `pip install 'vec2text-gpt[lora]'` to read it")
+    base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        find_model(base)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the adapter {folder} adds to the model {base}, which is not there: bring it back, or write where it is "
+            f"into {record} (base_model_name_or_path)"
+        ) from error
 
 
 def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A loaded GPT with room for `positions`, and its tokenizer with an end token."""
     decoder: Any
     decoder, tokenizer = open_decoder(config.name, config.precision)
+    if getattr(decoder, "peft_config", None):
+        raise ValueError(
+            f"decoder.name={config.name} is an adapter (LoRA), not a whole model: give the model that it adds to"
+        )
+    _check_decoder(decoder, config.name)
     limit = getattr(decoder.config, "max_position_embeddings", None)
     if limit is not None and positions > limit:
         raise ValueError(
             f"decoder {config.name!r} reads {limit} positions, but projection.prefix_length and data.max_tokens "
             f"together need {positions}: lower one of them"
         )
-    if tokenizer.eos_token is None:  # any other special token can learn to end a text, but never plain text
-        tokenizer.eos_token = tokenizer.sep_token or tokenizer.pad_token or tokenizer.bos_token
+    rows = decoder.get_input_embeddings().weight.shape[0]
+    if tokenizer.eos_token is None or tokenizer.eos_token_id >= rows:  # any other special token can learn to end a text
+        others = (tokenizer.sep_token, tokenizer.pad_token, tokenizer.bos_token)
+        known = [token for token in others if token and tokenizer.convert_tokens_to_ids(token) < rows]
+        tokenizer.eos_token = known[0] if known else None
     if tokenizer.eos_token is None:
         if config.train != "all":
             raise ValueError(
@@ -88,8 +108,35 @@ def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreT
                 "learn a new one: use decoder.train=all"
             )
         tokenizer.add_special_tokens({"eos_token": END})
-        decoder.resize_token_embeddings(max(len(tokenizer), decoder.get_input_embeddings().num_embeddings))
+        decoder.resize_token_embeddings(max(len(tokenizer), rows))
     return decoder, tokenizer
+
+
+@torch.no_grad()
+def _check_decoder(decoder: Any, name: str) -> None:
+    """Refuse a model that is no plain autoregressive LM, on a few random inputs.
+
+    Raises:
+        ValueError: its logits are not those of its output layer on its last hidden states, a token sees later ones, or
+            its cache changes what comes out.
+    """
+    embed, head = decoder.get_input_embeddings(), decoder.get_output_embeddings()
+    inputs = embed(torch.arange(6, device=embed.weight.device).unsqueeze(0))  # (1, 6, H)
+    try:
+        hidden = decoder.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        logits, cache = decoder(inputs_embeds=inputs, use_cache=False).logits, DynamicCache(config=decoder.config)
+        first = decoder(inputs_embeds=inputs[:, :4], past_key_values=cache, use_cache=True).logits
+        rest = decoder(inputs_embeds=inputs[:, 4:], past_key_values=cache, use_cache=True).logits
+    except Exception as error:  # each architecture fails in its own way
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"decoder {name!r} cannot be used as one: {reason:.200}; expected a causal LM") from error
+    slack = 1e-3 * float(logits.abs().max()) * (30 if logits.dtype == torch.bfloat16 else 1)
+    for other, fault in (
+        (head(hidden), "its logits are not its output layer on its last hidden states"),
+        (torch.cat([first, rest], 1), "a token sees later ones, or its cache changes what it writes"),
+    ):
+        if float((other - logits).abs().max()) > slack:
+            raise ValueError(f"decoder {name!r} cannot be used: {fault}; expected an autoregressive LM, as GPT-2 is")
 
 
 def _add_lora(decoder: Any, config: DecoderConfig) -> None:
@@ -99,6 +146,13 @@ def _add_lora(decoder: Any, config: DecoderConfig) -> None:
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
     except ImportError as error:
         raise ValueError(f"decoder.train=lora: {error}; install it with `pip install 'vec2text-gpt[lora]'`") from error
+    ends = (decoder.get_input_embeddings(), decoder.get_output_embeddings())
+    names = {name.rpartition(".")[2] for name, module in decoder.named_modules() if module in ends}
+    if names & set(config.lora_targets or ()):
+        raise ValueError(
+            f"decoder.lora_targets {config.lora_targets} holds the token embeddings or the output layer, which stay as "
+            "they are: name modules between them"
+        )
     rank, model_type = config.lora_rank or 16, decoder.config.model_type
     settings = LoraConfig(
         r=rank,

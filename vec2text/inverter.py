@@ -32,7 +32,6 @@ from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
 
 FORMAT_VERSION = 1
-_UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class Inverter(nn.Module):
@@ -57,9 +56,6 @@ class Inverter(nn.Module):
         training: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name in _UNSUPPORTED:
-            if getattr(decoder.config, name, None) not in (None, 1, 1.0):
-                raise ValueError(f"decoder rescales its logits ({name}), which the loss here does not: choose another")
         self.projection, self.tokenizer = projection, tokenizer
         self.decoder: Any = decoder  # each architecture has a type of its own
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
@@ -241,20 +237,21 @@ class Inverter(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: str | torch.device | None = None, precision: str = "fp32"
+        cls, name: str | Path, *, device: str | torch.device | None = None, precision: str | None = None
     ) -> Inverter:
         """Load a saved inverter.
 
         Args:
             name: a folder, or the id of a Hugging Face hub repository.
             device: where to put it; None: a GPU if there is one.
-            precision: `fp32` or `bf16`.
+            precision: of the decoder's weights: `fp32` or `bf16`; None: that in which they were saved.
 
         Raises:
             ValueError: there is none, it is of a newer format, or its weights are broken.
         """
         folder = find_folder(name)
         description = _read_description(folder)
+        precision = precision or description.get("precision", "fp32")
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
         decoder, tokenizer = open_decoder(folder / "decoder", precision)
@@ -265,6 +262,11 @@ class Inverter(nn.Module):
             raise ValueError(f"{folder}/inverter.json is broken: {error!r}; save the inverter again") from error
         inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]))
         inverter.training_summary = description["training"]
+        if "base" in description and not np.allclose(inverter._base_mark(), description["base"], rtol=0.02, atol=1e-3):
+            raise ValueError(
+                f"{folder}/decoder is an adapter, and the model that it was trained on top of is another one than that "
+                "which adapter_config.json names now (base_model_name_or_path): bring the former back"
+            )
         try:
             inverter.projection.load_state_dict(load_file(folder / "projection.safetensors"))
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -287,14 +289,28 @@ class Inverter(nn.Module):
         """
         from huggingface_hub import HfApi
 
+        for adapter in getattr(self.decoder, "peft_config", {}).values():
+            if Path(adapter.base_model_name_or_path).is_dir():
+                raise ValueError(
+                    f"this inverter's decoder is an adapter to the folder {adapter.base_model_name_or_path}, which "
+                    "nobody else has: train it on a model named as on the hub"
+                )
         api = HfApi(token=token)
         with tempfile.TemporaryDirectory() as place:
             self.save_pretrained(Path(place) / "inverter")
             api.create_repo(repository, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repository, folder_path=Path(place) / "inverter"))
 
+    def _base_mark(self) -> list[float]:
+        """By which the weights under an adapter are recognised: the sizes of their first token embeddings."""
+        sizes: list[float] = self.decoder.get_input_embeddings().weight[:8].detach().float().norm(dim=1).tolist()
+        return sizes
+
     def _description(self) -> dict[str, Any]:
+        weights = self.decoder.get_input_embeddings().weight
         return {
+            "precision": "bf16" if weights.dtype == torch.bfloat16 else "fp32",
+            **({"base": self._base_mark()} if getattr(self.decoder, "peft_config", None) else {}),
             "format_version": FORMAT_VERSION,
             "projection": asdict(self.projection.config),
             "fingerprint": self.fingerprint.to_dict(),

@@ -24,13 +24,15 @@ from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.decoders import find_decoder, load_decoder
-from vec2text.encoders import Encoder, load_encoder
+from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.evaluation import Known, baselines, evaluate
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 from vec2text.storage import locked, recover, write_text_whole
 from vec2text.training import fit
+from vec2text.vectors import check_rows
 
+_MEASURED = 64  # sentences whose vectors tell how long the encoder's vectors are
 _log = logging.getLogger(__name__)
 
 
@@ -64,22 +66,30 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     """Train from where the run is."""
     for name in ("checkpoint", "inverter"):
         recover(folder / name)
-    find_decoder(config.decoder.name)
+    if config.decoder.name != "scratch":
+        find_decoder(config.decoder.name)
     if encoder is None and config.encoder.kind != "precomputed":
         encoder = load_encoder(config.encoder)
     with state.main_process_first():
         corpus = build_corpus(config.data, getattr(encoder, "fault", lambda text: None))
-        _same_corpus(folder, corpus)
         if encoder is None:
             vectors = stored_vectors(corpus, config.encoder.vectors, config.data.cache)
-            fingerprint = Fingerprint.of_vectors(config.encoder, vectors[np.arange(min(1000, len(vectors)))])
+            first = vectors[np.arange(min(_MEASURED, len(vectors)))]
+            fingerprint = Fingerprint.of_vectors(config.encoder, first)
         else:
             fingerprint = Fingerprint.of(encoder)
-            vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
+            first = encode_checked(encoder, corpus.texts[:_MEASURED], fingerprint.dimension)
+            check_rows(first)
+            fingerprint = fingerprint.measured(first)
+        _same_data(folder, corpus, first)
+    # The inverter before the vectors of all sentences, which may take hours: what does not fit is said now.
     set_seed(config.training.seed)
     positions = config.projection.prefix_length + config.data.max_tokens
     decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, config.data.max_tokens)
+    if encoder is not None:
+        with state.main_process_first():
+            vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
     examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens) for split in SPLITS]
     _log.info(
         "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, of which %s are trained; "
@@ -93,6 +103,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     )
     data = Data(corpus, vectors, examples[0], examples[1], examples[2], encoder)
     fit(inverter, data, config.training, folder)
+    del inverter, decoder  # the judged one takes their place in memory
     return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}
 
 
@@ -148,7 +159,8 @@ def _open_run(config: RunConfig) -> Path:
     settings = json.dumps(asdict(config), indent=2, ensure_ascii=False)
     if record.exists():
         changed = config.differences(json.loads(record.read_text(encoding="utf-8")))
-        if changed and not (folder / "metrics.jsonl").exists():  # a misspelt name, mended: there is nothing to lose
+        begun = any((folder / name).exists() for name in ("checkpoint", "inverter", "metrics.jsonl"))
+        if changed and not begun:  # a misspelt name, mended: there is nothing to lose
             with locked(folder):
                 (folder / "corpus.json").unlink(missing_ok=True)
                 write_text_whole(record, settings)
@@ -165,9 +177,10 @@ def _open_run(config: RunConfig) -> Path:
     return folder
 
 
-def _same_corpus(folder: Path, corpus: Corpus) -> None:
-    """Refuse to go on with a run whose sentences have changed."""
+def _same_data(folder: Path, corpus: Corpus, first: np.ndarray) -> None:
+    """Refuse to go on with a run whose sentences or vectors have changed; `first` are vectors of the first ones."""
     record = folder / "corpus.json"
+    sample = first[:8, :64].astype(float)
     if record.exists():
         before = json.loads(record.read_text(encoding="utf-8"))
         if before["digest"] != corpus.digest:
@@ -175,8 +188,15 @@ def _same_corpus(folder: Path, corpus: Corpus) -> None:
                 f"the sentences have changed since {folder} was started ({before['counts']['train']:,} training "
                 f"sentences then, {corpus.counts['train']:,} now): give another name=..., or bring the old ones back"
             )
+        known = np.array(before.get("vectors", sample))
+        if known.shape != sample.shape or not np.allclose(known, sample, atol=0.01 * float(np.abs(sample).max())):
+            raise ValueError(
+                f"the vectors of the sentences have changed since {folder} was started: give another name=..., or "
+                "bring the old encoder or the old vectors back"
+            )
         return
-    write_text_whole(record, json.dumps({"digest": corpus.digest, "counts": corpus.counts}, indent=2))
+    kept = {"digest": corpus.digest, "counts": corpus.counts, "vectors": sample.round(6).tolist()}
+    write_text_whole(record, json.dumps(kept))
 
 
 def _texts(corpus: Corpus, split: str) -> Iterator[str]:

@@ -26,8 +26,15 @@ _PIECE = 2048  # texts encoded at a time
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 text file."""
-    return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    """The lines of a UTF-8 text file.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
 
 
 def read_sentences(path: str) -> list[str]:
@@ -46,7 +53,9 @@ def read_sentences(path: str) -> list[str]:
 
 
 def is_file(operand: str) -> bool:
-    """Whether an operand is an existing file of vectors; warns where it only looks like one."""
+    """Whether an operand is an inline list or an existing file of vectors; warns where it only looks like a file."""
+    if operand.lstrip().startswith("["):
+        return True
     named = Path(operand).suffix.lower() in SUFFIXES
     if named and " " not in operand and not Path(operand).exists():
         warnings.warn(f"there is no file {operand}: it is embedded as a text", stacklevel=1)

@@ -102,17 +102,35 @@ def find_folder(name: str | Path, only: list[str] | None = None) -> Path:
     parts = str(name).split("/")
     if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.parent.exists():
         raise ValueError(f"there is no folder {name}; expected a saved model here, or a hub repository user/name")
+    return _from_hub(str(name), only)
+
+
+def _from_hub(name: str, only: list[str] | None) -> Path:
     from huggingface_hub import snapshot_download  # a second of import, wanted only here
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=only))
+        return Path(snapshot_download(name, allow_patterns=only))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"there is no folder {name} here, and the hub gives no repository of that name: check the name and the "
             f"network, or fetch it elsewhere (`hf download {name} --local-dir FOLDER`) and give the folder ({reason})"
         ) from error
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a Hugging Face model, here or on the hub, where `gpt2` without a user is a name too.
+
+    A quick question, before the libraries ask for file after file, each with its retries.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    files = ["config.json", "modules.json"]
+    if "/" in str(name) or Path(name).is_dir():
+        return find_folder(name, files)
+    return _from_hub(str(name), files)
 
 
 def newest_inverter(runs: Path = Path("runs")) -> Path:
