@@ -55,7 +55,8 @@ def load_decoder(
     elif config.train == "lora":
         _add_lora(decoder, config)
     if config.gradient_checkpointing:
-        decoder.activation_checkpointing_enable({"use_reentrant": False})
+        older = decoder.gradient_checkpointing_enable  # its only name in earlier versions of transformers 5
+        getattr(decoder, "activation_checkpointing_enable", older)({"use_reentrant": False})
     return decoder, tokenizer
 
 
