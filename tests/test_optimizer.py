@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vec2text.config import TrainingConfig
-from vec2text.optimizer import bf16, make_optimizer, schedule
+from vec2text.optimizer import bf16, make_optimizers, schedule
 
 
 def test_the_schedule_rises_then_falls_to_zero():
@@ -18,12 +18,24 @@ def test_the_schedule_rises_then_falls_to_zero():
 
 def test_projection_and_gpt_have_their_own_learning_rates(inverter):
     config = TrainingConfig(learning_rate=1e-3, projection_learning_rate=5e-3, weight_decay=0.1)
-    groups = make_optimizer(inverter, config).param_groups
+    groups = make_optimizers(inverter, config)[0].param_groups
     found = {id(p): (group["peak"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert found[id(inverter.projection.layers[0].weight)] == (5e-3, 0.1)
     assert found[id(inverter.projection.norm.weight)] == (5e-3, 0.0)
     assert found[id(inverter.decoder.get_input_embeddings().weight)] == (1e-3, 0.1)
     assert len(found) == len(list(inverter.parameters()))
+
+
+def test_muon_takes_the_matrices_of_the_layers_and_nothing_else(inverter):
+    config = TrainingConfig(optimizer="muon", learning_rate=1e-3, muon_learning_rate=7e-3)
+    adamw, muon = make_optimizers(inverter, config)
+    turned = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert {group["peak"] for group in muon.param_groups} == {7e-3}
+    names = {name for name, p in inverter.named_parameters() if id(p) in turned}
+    kinds = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert names == {f"decoder.transformer.h.{layer}.{kind}.weight" for layer in range(2) for kind in kinds}
+    others = [id(p) for group in adamw.param_groups for p in group["params"]]
+    assert sorted([*others, *turned]) == sorted(map(id, inverter.parameters()))
 
 
 def test_precision_is_what_was_asked_for():

@@ -34,13 +34,13 @@ QUICK = TrainingConfig(
 
 @pytest.fixture
 def new_inverter(gpt2, encoder):
-    def make(dropout=0.0, train="all"):
+    def make(dropout=0.0, train="all", corrects=False):
         torch.manual_seed(3)
         decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2), train), [], 40)
         for module in decoder.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = dropout
-        return Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(encoder), 24)
+        return Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(encoder), 24, corrects)
 
     return make
 
@@ -51,7 +51,8 @@ def data(corpus, vectors, encoder, new_inverter):
     examples = [
         Examples(corpus, corpus.rows(split), vectors, tokenizer, 24) for split in ("train", "validation", "test")
     ]
-    return Data(corpus, vectors, *examples, encoder)
+    correction = Examples(corpus, corpus.rows("train")[::2], vectors, tokenizer, 24)
+    return Data(corpus, vectors, *examples, encoder, correction)
 
 
 def weights(inverter):
@@ -66,6 +67,8 @@ CASES = {
     "plain": QUICK,
     "noise and accumulation": replace(QUICK, noise=0.1, accumulation=2),
     "bf16": replace(QUICK, precision="bf16"),
+    "muon": replace(QUICK, optimizer="muon"),
+    "correction": replace(QUICK, steps=16, correction_fraction=0.4),
     "into a second epoch": replace(QUICK, steps=None, epochs=1.5, batch_tokens=800),
 }
 
@@ -73,7 +76,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, new_inverter, tmp_path, monkeypatch):
     config = CASES[case]
-    whole = new_inverter(dropout=0.1)
+    corrects = bool(config.correction_fraction)
+    whole = new_inverter(dropout=0.1, corrects=corrects)
     fit(whole, data, config, tmp_path / "whole")
 
     class Died(BaseException):
@@ -82,16 +86,17 @@ def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, n
     original = training._Run._step
 
     def dying(self, batches, share):
-        if self.progress.step == 6:  # two steps after the checkpoint at step 4: they are done again
+        # Two steps after a checkpoint: they are done again. With correction, one that has drafts.
+        if self.progress.step == (10 if corrects else 6):
             raise Died
         return original(self, batches, share)
 
     with monkeypatch.context() as patch:
         patch.setattr(training._Run, "_step", dying)
         with pytest.raises(Died):
-            fit(new_inverter(dropout=0.1), data, config, tmp_path / "died")
+            fit(new_inverter(dropout=0.1, corrects=corrects), data, config, tmp_path / "died")
     torch.manual_seed(99)
-    again = new_inverter(dropout=0.1)
+    again = new_inverter(dropout=0.1, corrects=corrects)
     fit(again, data, config, tmp_path / "died")
     assert same(weights(whole), weights(again))
     saved = [load_file(tmp_path / name / "inverter" / "projection.safetensors") for name in ("whole", "died")]

@@ -124,6 +124,8 @@ class Data:
     test: Examples
     encoder: Encoder | None = field(repr=False)
     """None where vectors were given without it: then no similarity can be measured."""
+    correction: Examples | None = None
+    """Training sentences that are kept for learning to correct; the others are `train`."""
 
     def held_out(self, split: str, count: int) -> tuple[list[str], np.ndarray]:
         """`count` sentences of a split, evenly spread over the corpus, and their vectors (count, D)."""

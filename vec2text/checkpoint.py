@@ -6,6 +6,8 @@ Knows nothing of what the numbers mean; the inverter that users load is saved ap
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,14 @@ from torch import nn
 from vec2text.storage import written_whole
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write trained weights, optimiser moments, random states and progress; the last one stays until this is whole.
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    progress: dict[str, Any],
+    drafts: dict[str, torch.Tensor],
+) -> None:
+    """Write trained weights, optimiser moments, random states, progress, drafts; the last one stays until all is there.
 
     Weights that are not trained are those that the model was loaded with: they are not written.
 
@@ -28,8 +36,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
     tensors = {f"model.{name}": parameter.detach() for parameter, name in names.items()}
     tensors |= {f"model.{name}": buffer for name, buffer in model.named_buffers()}
-    for parameter, state in optimizer.state.items():
+    for parameter, state in chain.from_iterable(optimizer.state.items() for optimizer in optimizers):
         tensors |= {f"optimizer.{names[parameter]}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    tensors |= {f"drafts.{name}": tensor for name, tensor in drafts.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -38,8 +47,10 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         (partial / "progress.json").write_text(json.dumps(progress))
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put back what `save_checkpoint` wrote; returns the progress.
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Put back what `save_checkpoint` wrote; returns the progress and the drafts.
 
     Raises:
         ValueError: the checkpoint is broken.
@@ -54,8 +65,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"checkpoint {folder} is broken ({error}): delete it to start the run again") from error
     names = {parameter: name for name, parameter in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
+    for optimizer in optimizers:
+        for parameter in chain.from_iterable(group["params"] for group in optimizer.param_groups):
             prefix = f"optimizer.{names[parameter]}."
             saved = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
             if saved:
@@ -63,4 +74,5 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return progress
+    drafts = {key.removeprefix("drafts."): tensor for key, tensor in tensors.items() if key.startswith("drafts.")}
+    return progress, drafts

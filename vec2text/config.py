@@ -15,6 +15,9 @@ DEFAULT_MINUTES = 10.0
 DEFAULT_BATCH_TOKENS = 2048
 """Positions a batch of a run that is given no size."""
 
+CORRECTION_STARTS = 0.3
+"""Share of the budget after which correction is taught: before, hypotheses are too poor to learn from."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -288,8 +291,12 @@ class TrainingConfig:
     """Instead of batch_tokens: sentences a batch, per process."""
     accumulation: int = 1
     """Batches whose gradients make one step."""
+    optimizer: str = "adamw"
+    """`adamw`, or `muon`: Muon for the matrices of the GPT's layers, AdamW for all else."""
     learning_rate: float = 5e-4
     """Peak learning rate of the GPT."""
+    muon_learning_rate: float | None = None
+    """Of `muon`: peak learning rate of those matrices, in steps of AdamW's size; null: 2e-3."""
     projection_learning_rate: float = 1e-3
     """Peak learning rate of the projection."""
     weight_decay: float = 0.01
@@ -300,6 +307,9 @@ class TrainingConfig:
     """Largest norm of the gradient."""
     noise: float = 0.0
     """Gaussian noise on training vectors: its expected length as a share of the vector's."""
+    correction_fraction: float = 0.0
+    """Share of the steps, and of the training sentences, that teach to correct hypotheses: they start after 30% of the
+    budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
     precision: str = "auto"
     """`bf16`, `fp32`, or `auto`: bf16 where the hardware multiplies it fast."""
     seed: int = 0
@@ -331,6 +341,20 @@ class TrainingConfig:
         )
         for name in given:
             _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
+        _one_of("training.optimizer", self.optimizer, ("adamw", "muon"))
+        _require(
+            self.muon_learning_rate is None or self.optimizer == "muon",
+            f"training.muon_learning_rate has no effect with training.optimizer={self.optimizer}",
+        )
+        _require(
+            self.muon_learning_rate is None or self.muon_learning_rate > 0,
+            f"training.muon_learning_rate is {self.muon_learning_rate}; expected > 0",
+        )
+        _require(
+            0 <= self.correction_fraction <= 1 - CORRECTION_STARTS,
+            f"training.correction_fraction is {self.correction_fraction}; expected 0 to {1 - CORRECTION_STARTS:g}, for "
+            f"correction starts after {CORRECTION_STARTS:.0%} of the budget",
+        )
         _one_of("training.precision", self.precision, ("auto", "bf16", "fp32"))
         _require(
             self.batch_tokens is None or self.batch_sentences is None,
@@ -371,6 +395,11 @@ class RunConfig:
         _require(
             self.projection.kind != "zero_pad" or self.decoder.train != "projection_only",
             "projection.kind=zero_pad has no parameters and decoder.train=projection_only: nothing is left to train",
+        )
+        _require(
+            self.training.optimizer == "adamw" or self.decoder.train == "all",
+            f"training.optimizer={self.training.optimizer} is for the GPT's own matrices, but decoder.train is "
+            f"{self.decoder.train}: use training.optimizer=adamw",
         )
         _require(
             self.encoder.kind != "precomputed" or bool(self.encoder.vectors),

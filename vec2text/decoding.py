@@ -201,14 +201,14 @@ def _next_logits(
 
 
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
-    """One token a row, (B,), where the sorted, filtered probabilities (B, V) first exceed the draw."""
-    logits = logits.double() - logits.amax(-1, keepdim=True)  # so that no temperature makes the best one infinite
-    logits = logits / (1.0 if options.temperature is None else options.temperature)
+    """One token a row, (B,), where the summed, filtered probabilities (B, V) first exceed the draw."""
+    order = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
     if options.top_k is not None and options.top_k < logits.shape[-1]:
-        ordered, order = logits.topk(options.top_k)
-    else:
-        ordered, order = logits.sort(dim=-1, descending=True)
-    probabilities = ordered.softmax(-1)
+        logits, order = logits.topk(options.top_k)
+    elif options.top_p is not None:
+        logits, order = logits.sort(dim=-1, descending=True)
+    logits = logits.double() - logits.amax(-1, keepdim=True)  # so that no temperature makes the best one infinite
+    probabilities = (logits / (1.0 if options.temperature is None else options.temperature)).softmax(-1)
     summed = probabilities.cumsum(-1)
     if options.top_p is not None:
         inside = summed - probabilities < options.top_p  # the most probable token always stays

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.config import ProjectionConfig
+from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.fingerprint import Fingerprint
@@ -44,6 +45,7 @@ class Inverter(nn.Module):
         fingerprint: the vector space that it is for.
         max_tokens: the longest text, in tokens, that it is trained on.
         training: summary of how it was made, kept in inverter.json.
+        correction: of an inverter that learns to correct hypotheses, or has learned it.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Inverter(nn.Module):
         fingerprint: Fingerprint,
         max_tokens: int,
         training: dict[str, Any] | None = None,
+        correction: Correction | None = None,
     ) -> None:
         super().__init__()
-        self.projection, self.tokenizer = projection, tokenizer
+        self.projection, self.tokenizer, self.correction = projection, tokenizer, correction
         self.decoder: Any = decoder  # each architecture has a type of its own
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
         self.end_id = int(tokenizer.eos_token_id)
@@ -69,8 +72,13 @@ class Inverter(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         fingerprint: Fingerprint,
         max_tokens: int,
+        corrects: bool = False,
     ) -> Inverter:
-        """A new inverter, with an untrained projection fitted to the GPT's width and embedding size."""
+        """A new inverter, with an untrained projection fitted to the GPT's width and embedding size.
+
+        Raises:
+            ValueError: it is to correct hypotheses, for which the GPT has too few positions.
+        """
         embed: Any = decoder.get_input_embeddings()
         some = torch.arange(min(embed.num_embeddings, 4096), device=embed.weight.device)
         with torch.no_grad():  # through the module, since some scale what their table holds
@@ -82,34 +90,61 @@ class Inverter(nn.Module):
             vector_norm=fingerprint.norm,
             token_rms=float(tokens.square().mean().sqrt()),
         )
-        return cls(projection, decoder, tokenizer, fingerprint, max_tokens)
+        correction = Correction(config.prefix_length, tokens.shape[1]) if corrects else None
+        inverter = cls(projection, decoder, tokenizer, fingerprint, max_tokens, correction=correction)
+        if corrects:
+            inverter.check_length(max_tokens, max_tokens)
+        return inverter
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def forward(self, vectors: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        vectors: torch.Tensor,
+        ids: torch.Tensor,
+        lengths: torch.Tensor,
+        hypotheses: Hypotheses | None = None,
+    ) -> torch.Tensor:
         """Mean cross-entropy of the text tokens and the end token; prefix and padding do not count.
 
         Args:
             vectors: (B, D).
             ids: text tokens (B, T), anything beyond a row's length.
             lengths: tokens of each text, (B,).
+            hypotheses: what the texts are written from, beside the vectors; None: plain inversion.
         """
         places = torch.arange(ids.shape[1] + 1, device=ids.device)
         counted = places <= lengths.unsqueeze(1)  # (B, T + 1): T text tokens, then the end
         targets = F.pad(ids, (0, 1), value=self.end_id)
         targets = targets.masked_fill(places == lengths.unsqueeze(1), self.end_id)
-        hidden = self._text_states(vectors, ids)[counted]  # (counted tokens, H)
+        hidden = self._text_states(vectors, ids, hypotheses)[counted]  # (counted tokens, H)
         head = self.decoder.get_output_embeddings()
-        # Padding is on the right and attention is causal: no counted token can see it, so no mask is needed.
-        return chunked_cross_entropy(hidden, head.weight, head.bias, targets[counted])
+        # Padding of texts is on the right and attention is causal: no counted token can see it, so it needs no mask.
+        loss = chunked_cross_entropy(hidden, head.weight, head.bias, targets[counted])
+        if self.correction is not None and hypotheses is None:  # every step gives all parameters a gradient
+            loss = loss + 0.0 * sum(parameter.sum() for parameter in self.correction.parameters())
+        return loss
 
-    def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor, hypotheses: Hypotheses | None) -> torch.Tensor:
         """The GPT's last hidden states at the places that predict text tokens and the end: (B, T + 1, H)."""
         tokens = self.decoder.get_input_embeddings()(ids)  # (B, T, H)
-        prefix = self.projection(vectors).to(tokens.dtype)  # (B, P, H)
+        masked = {}
+        if hypotheses is None:
+            prefix = self.projection(vectors).to(tokens.dtype)  # (B, P, H)
+        else:
+            prefix, mask = self._correction_prefixes(vectors, hypotheses)  # (B, 3P + T' + 1, H)
+            mask = torch.cat([mask, mask.new_ones(ids.shape)], 1)
+            masked = {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
         inputs = torch.cat([prefix, tokens], 1)  # (B, P + T, H)
-        hidden = self.decoder.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        hidden = self.decoder.base_model(inputs_embeds=inputs, use_cache=False, **masked).last_hidden_state
         return hidden[:, prefix.shape[1] - 1 :]
+
+    def _correction_prefixes(self, vectors: torch.Tensor, hypotheses: Hypotheses) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.correction is None:
+            raise ValueError("this inverter has not learned to correct: train one with training.correction_fraction")
+        embed = self.decoder.get_input_embeddings()
+        prefixes, mask = self.correction(self.projection, embed, vectors, hypotheses, self.end_id)
+        return prefixes, mask
 
     # -- inversion -----------------------------------------------------------------------------------------------
 
@@ -186,21 +221,38 @@ class Inverter(nn.Module):
         prefixes: torch.Tensor = self.projection(batch).to(self.decoder.get_input_embeddings().weight.dtype)
         return prefixes
 
+    @torch.inference_mode()
+    def correction_prefixes(self, rows: torch.Tensor, hypotheses: Hypotheses) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the GPT reads to mend hypotheses of vectors (B, D), and its mask: see `Correction`.
+
+        Raises:
+            ValueError: it has not learned to.
+        """
+        batch, moved = rows.to(self.device, self.projection.dtype), hypotheses.to(self.device)
+        return self._correction_prefixes(batch, moved._replace(vectors=moved.vectors.to(batch.dtype)))
+
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens and with single spaces."""
         found = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [" ".join(text.split()) for text in found]
 
-    def check_length(self, max_tokens: int) -> None:
+    def check_length(self, max_tokens: int, hypothesis: int | None = None) -> None:
         """Refuse texts for which the GPT has no positions.
 
+        Args:
+            max_tokens: of the text.
+            hypothesis: tokens of the hypothesis that it is written from; None: plain inversion.
+
         Raises:
-            ValueError: `max_tokens` is more than there is room for.
+            ValueError: that is more than there is room for.
         """
         positions = getattr(self.decoder.config, "max_position_embeddings", None)
-        room = None if positions is None else positions - self.projection.config.prefix_length
-        if room is not None and max_tokens > room:
-            raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {room}")
+        taken = positions_of_prefix(self.projection.config.prefix_length, hypothesis)
+        if positions is not None and max_tokens > positions - taken:
+            beside = "" if hypothesis is None else f" beside a hypothesis of {hypothesis}"
+            raise ValueError(
+                f"max_tokens is {max_tokens}, but this inverter's GPT has room for {max(0, positions - taken)}{beside}"
+            )
 
     def rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
         """Vectors as checked (N, D) float32 rows, on the CPU.
@@ -231,6 +283,8 @@ class Inverter(nn.Module):
             self.decoder.save_pretrained(partial / "decoder")
             self.tokenizer.save_pretrained(partial / "decoder")
             save_file(self.projection.state_dict(), partial / "projection.safetensors")
+            if self.correction is not None:
+                save_file(self.correction.state_dict(), partial / "correction.safetensors")
             description = json.dumps(self._description(), indent=2, ensure_ascii=False)
             (partial / "inverter.json").write_text(description, encoding="utf-8")
             (partial / "README.md").write_text(self._card(), encoding="utf-8")
@@ -260,18 +314,21 @@ class Inverter(nn.Module):
             config = ProjectionConfig(**description["projection"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder}/inverter.json is broken: {error!r}; save the inverter again") from error
-        inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]))
+        corrects = bool(description.get("corrects"))  # not in what was saved before there was correction
+        inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]), corrects)
         inverter.training_summary = description["training"]
         if "base" in description and not np.allclose(inverter._base_mark(), description["base"], rtol=0.02, atol=1e-3):
             raise ValueError(
                 f"{folder}/decoder is an adapter, and the model that it was trained on top of is another one than that "
                 "which adapter_config.json names now (base_model_name_or_path): bring the former back"
             )
-        try:
-            inverter.projection.load_state_dict(load_file(folder / "projection.safetensors"))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{folder}/projection.safetensors is broken: {reason}; save the inverter again") from error
+        for name, module in (("projection", inverter.projection), ("correction", inverter.correction)):
+            try:
+                if module is not None:
+                    module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+            except (OSError, RuntimeError, SafetensorError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{folder}/{name}.safetensors is broken: {reason}; save the inverter again") from error
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         inverter.eval()
         try:
@@ -315,6 +372,7 @@ class Inverter(nn.Module):
             "projection": asdict(self.projection.config),
             "fingerprint": self.fingerprint.to_dict(),
             "max_tokens": self.max_tokens,
+            "corrects": self.correction is not None,
             "training": self.training_summary,
         }
 

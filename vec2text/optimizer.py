@@ -1,22 +1,43 @@
-"""The optimiser: AdamW with two learning rates, their schedule, and whether to multiply in bf16.
+"""The optimisers: AdamW with two learning rates, Muon beside it, their schedule, and whether to multiply in bf16.
 
 Knows nothing of data or of the loop that steps it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from vec2text.config import TrainingConfig
 
+MUON_LEARNING_RATE = 2e-3
+"""Peak learning rate of Muon where none is given."""
 
-def make_optimizer(inverter: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW with a learning rate each for projection and GPT; vectors and gains are not decayed."""
-    groups = []
-    rates = {"projection": config.projection_learning_rate, "decoder": config.learning_rate}
+
+def make_optimizers(inverter: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW with a learning rate each for projection and GPT; vectors and gains are not decayed.
+
+    With `muon`, the matrices of the GPT's layers have an optimiser of their own (K. Jordan et al., Muon, 2024,
+    https://kellerjordan.github.io/posts/muon/), with steps of AdamW's size (J. Liu et al., Muon is scalable for LLM
+    training, 2025, https://arxiv.org/abs/2502.16982); embeddings and all else stay with AdamW.
+
+    Raises:
+        ValueError: nothing is to be trained.
+    """
+    rates: dict[str, float] = {
+        "projection": config.projection_learning_rate,
+        "correction": config.projection_learning_rate,
+        "decoder": config.learning_rate,
+    }
+    matrices = _matrices(inverter.decoder) if config.optimizer == "muon" else []
+    turned = {id(matrix) for matrix in matrices}
+    groups: list[dict[str, Any]] = []
     for name, rate in rates.items():
-        parameters = [p for p in getattr(inverter, name).parameters() if p.requires_grad]
+        module = getattr(inverter, name)
+        parameters = [] if module is None else [p for p in module.parameters() if p.requires_grad]
+        parameters = [p for p in parameters if id(p) not in turned]
         for decays in (True, False):
             chosen = [p for p in parameters if (p.ndim > 1) == decays]
             if chosen:
@@ -24,7 +45,20 @@ def make_optimizer(inverter: nn.Module, config: TrainingConfig) -> torch.optim.A
                 groups.append({"params": chosen, "name": name, "peak": rate, "lr": rate, "weight_decay": decay})
     if not groups:
         raise ValueError("nothing to train: projection=zero_pad has no parameters and decoder.train=projection_only")
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)]
+    if matrices:
+        rate = MUON_LEARNING_RATE if config.muon_learning_rate is None else config.muon_learning_rate
+        group = {"params": matrices, "name": "decoder matrices", "peak": rate, "lr": rate}
+        optimizers.append(torch.optim.Muon([group], weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
+
+
+def _matrices(decoder: Any) -> list[nn.Parameter]:
+    """Those of a GPT's layers: no embeddings, and not the output layer."""
+    head = decoder.get_output_embeddings()
+    modules = [module for module in decoder.modules() if module is not head and not isinstance(module, nn.Embedding)]
+    own = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    return [parameter for parameter in own if parameter.ndim == 2 and parameter.requires_grad]
 
 
 def schedule(share: float, warmup: float) -> float:

@@ -2,8 +2,11 @@
 
 Knows nothing of files or of how an inverter is trained.
 
-A proposal is a branch: the text of a kept hypothesis up to some token, then the likeliest token that was not taken
-there, then whatever the GPT finds likeliest. Branches are tried in the order of their probability.
+Proposals are of two kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
+vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
+some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
+read when it wrote that hypothesis. Each kept hypothesis is corrected once; branches are tried in the order of their
+probability.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vec2text.correction import Hypotheses
 from vec2text.decoding import Path, explore
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.inverter import Inverter
@@ -25,7 +29,6 @@ from vec2text.inverter import Inverter
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_KEPT = 3  # hypotheses that proposals start from
 _RANK_COST = 0.5  # nats that a proposal loses for each better hypothesis than its own
 
 
@@ -58,19 +61,35 @@ class Reconstruction:
     """The best text and the queries so far, after each round; the first is plain inversion."""
 
 
+@dataclass(frozen=True)
+class _Proposal:
+    """A text that is to be written."""
+
+    place: int
+    """Of the search that it is for."""
+    source: str | None
+    """The hypothesis that is read and corrected; None: plain inversion."""
+    begin: tuple[int, ...] = ()
+    """Its first tokens."""
+
+
 @dataclass
 class _Search:
     """The search for one vector."""
 
+    place: int
     target: np.ndarray
     """(D,) of length 1."""
+    beams: int
+    corrects: bool
     seen: dict[str, float] = field(default_factory=dict)
     """Texts and their cosine to the target."""
-    paths: dict[str, Path] = field(default_factory=dict)
+    written: dict[str, tuple[_Proposal, Path]] = field(default_factory=dict)
     """How each text was written."""
-    tried: set[tuple[int, ...]] = field(default_factory=set)
-    """First tokens of the branches that were proposed."""
+    tried: set[_Proposal] = field(default_factory=set)
     history: list[tuple[str, int]] = field(default_factory=list)
+    spent: int = 0
+    """Rounds."""
 
     @property
     def best(self) -> str:
@@ -82,21 +101,27 @@ class _Search:
         """Whether the best text is exact, as far as the encoder can tell."""
         return self.seen[self.best] >= EXACT
 
-    def branches(self, count: int) -> list[tuple[int, ...]]:
-        """The `count` likeliest branches of the closest texts that were not tried yet."""
-        kept = heapq.nlargest(_KEPT, self.seen, key=self.seen.__getitem__)
-        ranked = (branch for rank, text in enumerate(kept) for branch in self._branches_of(self.paths[text], rank))
-        best = dict.fromkeys(tokens for _, tokens in heapq.nlargest(2 * count, ranked))  # two texts may share a branch
-        chosen = list(best)[:count]
+    def proposals(self, count: int) -> list[_Proposal]:
+        """The `count` most promising ones that were not tried yet."""
+        kept = heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__)
+        corrections = [_Proposal(self.place, text) for text in kept] if self.corrects else []
+        chosen = [proposal for proposal in corrections if proposal not in self.tried][:count]
+        ranked = (branch for rank, text in enumerate(kept) for branch in self._branches(text, rank))
+        begun: set[tuple[int, ...]] = set()  # two texts may share a branch
+        for _, proposal in heapq.nlargest(len(kept) * count, ranked, key=lambda branch: branch[0]):
+            if len(chosen) < count and proposal.begin not in begun:
+                chosen.append(proposal)
+                begun.add(proposal.begin)
         self.tried.update(chosen)
         return chosen
 
-    def _branches_of(self, path: Path, rank: int) -> Iterator[tuple[float, tuple[int, ...]]]:
+    def _branches(self, text: str, rank: int) -> Iterator[tuple[float, _Proposal]]:
+        written, path = self.written[text]
         before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
         for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
             for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-                branch = (*path.ids[:place], token)
-                if branch not in self.tried and np.isfinite(score):
+                branch = _Proposal(self.place, written.source, (*path.ids[:place], token))
+                if np.isfinite(score) and branch not in self.tried:
                     yield before[place] + score - _RANK_COST * rank, branch
 
 
@@ -107,6 +132,7 @@ def refine(
     *,
     rounds: int = 5,
     candidates: int = 4,
+    beams: int = 3,
     max_tokens: int | None = None,
     batch_size: int = 256,
 ) -> list[Reconstruction]:
@@ -121,88 +147,109 @@ def refine(
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
         candidates: proposals a round for each vector.
+        beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
 
     Raises:
-        ValueError: rounds or candidates below 0, vectors that `Inverter.invert` refuses, or an encoder that fails.
+        ValueError: rounds or candidates below 0, beams below 1, vectors that `Inverter.invert` refuses, or an
+            encoder that fails.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
-    for name, value, least in (("rounds", rounds, 0), ("candidates", candidates, 0), ("max_tokens", limit, 1)):
+    for name, value, least in (
+        ("rounds", rounds, 0),
+        ("candidates", candidates, 0),
+        ("beams", beams, 1),
+        ("max_tokens", limit, 1),
+    ):
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
-    inverter.check_length(limit)
+    inverter.check_length(limit, limit if inverter.correction is not None and rounds else None)
     rows = inverter.rows(vectors)
     was_training = inverter.training
     inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+        batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit)
+        found += batch.refine(rounds, candidates)
     inverter.train(was_training)
     return found
 
 
-def _refine_batch(
-    inverter: Inverter, encoder: Encoder, rows: torch.Tensor, rounds: int, candidates: int, max_tokens: int
-) -> list[Reconstruction]:
-    units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
-    searches = [_Search(unit) for unit in units]
-    prefixes = inverter.prefixes(rows)  # (N, P, H)
-    memo: dict[str, np.ndarray] = {}
-    spent = [0] * len(searches)
-    for step in range(rounds + 1):
-        places: list[int] = []
-        begin: list[Sequence[int]] = []
-        for place, search in enumerate(searches):
-            if step == 0:
-                places, begin = [*places, place], [*begin, ()]
-            elif candidates and not search.found:
-                branches = search.branches(candidates)
-                places += [place] * len(branches)
-                begin += branches
-                spent[place] = step if branches else spent[place]
-        if not places:
-            break
-        _propose(inverter, encoder, searches, prefixes, places, begin, memo, max_tokens)
-        for search in searches:
+class _Batch:
+    """The searches for some vectors, which share their encoder calls."""
+
+    def __init__(self, inverter: Inverter, encoder: Encoder, rows: torch.Tensor, beams: int, max_tokens: int) -> None:
+        self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
+        units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
+        corrects = inverter.correction is not None
+        self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
+        self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
+
+    def refine(self, rounds: int, candidates: int) -> list[Reconstruction]:
+        """Search for as many rounds, each vector until it is found."""
+        self._propose([_Proposal(search.place, None) for search in self.searches])
+        for step in range(1, rounds + 1):
+            proposals: list[_Proposal] = []
+            for search in self.searches:
+                if not search.found and (chosen := search.proposals(candidates)):
+                    proposals += chosen
+                    search.spent = step
+            if not proposals:
+                break
+            self._propose(proposals)
+        return [_result(search) for search in self.searches]
+
+    def _propose(self, proposals: Sequence[_Proposal]) -> None:
+        """Write the proposals, encode those that no vector had before, together, and note how close they came."""
+        fresh: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
+        for part in self._parts(proposals):
+            paths = self._write(part)
+            for proposal, path, text in zip(
+                part, paths, self.inverter.texts([path.ids for path in paths]), strict=True
+            ):
+                if text not in self.searches[proposal.place].seen:
+                    fresh.setdefault((proposal.place, text), (proposal, path))
+        # The same text may be proposed for several vectors: it is encoded once.
+        unknown = list(dict.fromkeys(text for _, text in fresh if text not in self.memo))
+        if unknown:
+            vectors = encode_checked(self.encoder, unknown, self.rows.shape[1])  # (n, D)
+            units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+            self.memo.update(zip(unknown, units, strict=True))
+        for (place, text), written in fresh.items():
+            search = self.searches[place]
+            search.seen[text] = float(self.memo[text] @ search.target)
+            search.written[text] = written
+        for search in self.searches:
             search.history.append((search.best, len(search.seen)))
-    return [_result(search, rounds_done) for search, rounds_done in zip(searches, spent, strict=True)]
+
+    def _parts(self, proposals: Sequence[_Proposal], size: int = 256) -> Iterator[list[_Proposal]]:
+        """Proposals that are written together: their prefixes are alike."""
+        for corrections in (False, True):
+            kind = [proposal for proposal in proposals if (proposal.source is not None) == corrections]
+            for start in range(0, len(kind), size):
+                yield kind[start : start + size]
+
+    def _write(self, part: Sequence[_Proposal]) -> list[Path]:
+        inverter, rows, mask = self.inverter, self.rows[[proposal.place for proposal in part]], None
+        if part[0].source is None:
+            prefixes = inverter.prefixes(rows)  # (B, P, H)
+        else:
+            sources = [(self.searches[proposal.place], str(proposal.source)) for proposal in part]
+            ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
+            hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
+            prefixes, mask = inverter.correction_prefixes(rows, hypotheses)  # (B, 3P + T + 1, H)
+        begin = [proposal.begin for proposal in part]
+        return explore(inverter.decoder, prefixes, inverter.end_id, self.max_tokens, mask=mask, begin=begin)
 
 
-def _propose(
-    inverter: Inverter,
-    encoder: Encoder,
-    searches: Sequence[_Search],
-    prefixes: torch.Tensor,
-    places: Sequence[int],
-    begin: Sequence[Sequence[int]],
-    memo: dict[str, np.ndarray],
-    max_tokens: int,
-    chunk: int = 256,
-) -> None:
-    """Write the proposals, encode those that no vector had before, together, and note how close they came."""
-    fresh: dict[tuple[int, str], Path] = {}
-    for start in range(0, len(places), chunk):
-        part = list(places[start : start + chunk])
-        paths = explore(
-            inverter.decoder, prefixes[part], inverter.end_id, max_tokens, begin=begin[start : start + chunk]
-        )
-        for place, path, text in zip(part, paths, inverter.texts([path.ids for path in paths]), strict=True):
-            if text not in searches[place].seen:
-                fresh.setdefault((place, text), path)
-    # The same text may be proposed for several vectors: it is encoded once.
-    unknown = list(dict.fromkeys(text for _, text in fresh if text not in memo))
-    if unknown:
-        vectors = encode_checked(encoder, unknown, len(searches[0].target))  # (n, D)
-        memo.update(zip(unknown, vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), strict=True))
-    for (place, text), path in fresh.items():
-        searches[place].seen[text] = float(memo[text] @ searches[place].target)
-        searches[place].paths[text] = path
+def _without(ids: list[int], end_id: int) -> list[int]:
+    return ids[:-1] if ids[-1] == end_id else ids
 
 
-def _result(search: _Search, rounds: int) -> Reconstruction:
+def _result(search: _Search) -> Reconstruction:
     ranked = sorted(search.seen.items(), key=lambda item: -item[1])  # stable: of equally close ones the first stays
     hypotheses = tuple(Hypothesis(text, similarity) for text, similarity in ranked)
     best = hypotheses[0]
     history = tuple(search.history)
-    return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), rounds, history)
+    return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), search.spent, history)

@@ -23,6 +23,7 @@ from vec2text.batches import Data, Examples
 from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
+from vec2text.correction import positions_of_prefix
 from vec2text.decoders import find_decoder, load_decoder
 from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.evaluation import Known, baselines, evaluate
@@ -84,24 +85,32 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
         _same_data(folder, corpus, first)
     # The inverter before the vectors of all sentences, which may take hours: what does not fit is said now.
     set_seed(config.training.seed)
-    positions = config.projection.prefix_length + config.data.max_tokens
+    longest, corrects = config.data.max_tokens, bool(config.training.correction_fraction)
+    positions = longest + positions_of_prefix(config.projection.prefix_length, longest if corrects else None)
     decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
-    inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, config.data.max_tokens)
+    inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, longest, corrects)
     if encoder is not None:
         with state.main_process_first():
             vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
-    examples = [Examples(corpus, corpus.rows(split), vectors, tokenizer, config.data.max_tokens) for split in SPLITS]
+    rows = {split: corpus.rows(split) for split in SPLITS}
+    if corrects:
+        kept = (
+            np.random.default_rng(config.training.seed).random(len(rows["train"])) < config.training.correction_fraction
+        )
+        rows |= {"train": rows["train"][~kept], "correction": rows["train"][kept]}
+    examples = {name: Examples(corpus, some, vectors, tokenizer, longest) for name, some in rows.items()}
+    known = [examples[name] for name in ("train", "correction") if name in examples]
     _log.info(
         "%s training sentences (%s of more than %s tokens dropped); %s parameters in the GPT, of which %s are trained; "
         "%s in the projection",
-        f"{len(examples[0]):,}",
-        f"{examples[0].too_long:,}",
-        config.data.max_tokens,
+        f"{sum(map(len, known)):,}",
+        f"{sum(some.too_long for some in known):,}",
+        longest,
         f"{decoder.num_parameters():,}",
         f"{decoder.num_parameters(only_trainable=True):,}",
         f"{sum(p.numel() for p in inverter.projection.parameters()):,}",
     )
-    data = Data(corpus, vectors, examples[0], examples[1], examples[2], encoder)
+    data = Data(corpus, vectors, encoder=encoder, **examples)
     fit(inverter, data, config.training, folder)
     del inverter, decoder  # the judged one takes their place in memory
     return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}

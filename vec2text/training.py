@@ -21,12 +21,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
-from vec2text.batches import Data
+from vec2text.batches import Batch, Data
 from vec2text.checkpoint import load_checkpoint, save_checkpoint
-from vec2text.config import DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
-from vec2text.evaluation import Evaluation, evaluate
+from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
+from vec2text.correction import Hypotheses
+from vec2text.drafts import Drafts
+from vec2text.evaluation import Evaluation, Scores, evaluate, score
 from vec2text.inverter import Inverter
-from vec2text.optimizer import bf16, make_optimizer, schedule
+from vec2text.optimizer import bf16, make_optimizers, schedule
+from vec2text.refinement import refine
 from vec2text.runlog import RunLog
 
 
@@ -94,18 +97,22 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
     inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
-    optimizer = make_optimizer(inverter, config)
+    optimizers = make_optimizers(inverter, config)
     inverter.to(accelerator.device)
     checkpoint = folder / "checkpoint"
     progress = Progress()
+    drafts: dict[str, torch.Tensor] = {}
     if checkpoint.exists():
-        progress = Progress(**load_checkpoint(checkpoint, inverter, optimizer))
+        saved, drafts = load_checkpoint(checkpoint, inverter, optimizers)
+        progress = Progress(**saved)
     model = accelerator.prepare(inverter)
     log = RunLog(folder, progress.step, silent=not accelerator.is_main_process)
     if progress.step:
         log.say(f"going on from step {progress.step:,} ({progress.seconds / 60:.1f} minutes so far)")
     try:
-        run = _Run(inverter, model, optimizer, accelerator, data, config, folder, log, progress)
+        run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
+        if run.drafts is not None and drafts:
+            run.drafts.restore(drafts)
         with _signals() as received:
             run.train(received)
     finally:
@@ -121,7 +128,7 @@ class _Run:
         self,
         inverter: Inverter,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: list[torch.optim.Optimizer],
         accelerator: Accelerator,
         data: Data,
         config: TrainingConfig,
@@ -129,29 +136,35 @@ class _Run:
         log: RunLog,
         progress: Progress,
     ) -> None:
-        self.inverter, self.model, self.optimizer, self.accelerator = inverter, model, optimizer, accelerator
+        self.inverter, self.model, self.optimizers, self.accelerator = inverter, model, optimizers, accelerator
         self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
+        self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self.drafts = self._drafts() if config.correction_fraction else None
         self.references, self.vectors = data.held_out("validation", config.evaluate_sentences)
         self.total_steps = config.steps
         if config.epochs is not None:
-            self.total_steps = max(1, int(config.epochs * (len(self._plan(0)) // config.accumulation)))
+            plain = config.epochs * (len(self._plan(0)) // config.accumulation)
+            self.total_steps = max(1, int(plain / (1 - config.correction_fraction)))
 
     def train(self, received: list[int]) -> None:
         """Step until the budget is spent."""
         config, progress = self.config, self.progress
         self.model.train()
-        batches = self._batches()
+        batches, corrections = self._batches(), self._corrections()
         started, spent = time.monotonic(), progress.seconds
-        window: list[float] = []
+        window: dict[str, list[float]] = {}
         while (share := self._share()) < 1:
-            window.append(self._step(batches, share))
+            corrects = self._corrects(share)
+            loss = self._step(corrections if corrects else batches, share)
+            window.setdefault("correction" if corrects else "train", []).append(loss)
             progress.step += 1
             progress.seconds = spent + time.monotonic() - started
             if progress.step % 10 == 0:
-                self.log.progress(share, self._line(float(np.mean(window))))
-                rates = {f"learning rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-                self.log.metrics(progress.step, {"loss/train": float(np.mean(window)), **rates})
-                window = []
+                losses = {f"loss/{kind}": float(np.mean(values)) for kind, values in window.items()}
+                self.log.progress(share, self._line(losses))
+                rates = {f"learning rate/{group['name']}": group["lr"] for group in self.groups}
+                self.log.metrics(progress.step, {**losses, **rates})
+                window = {}
             if progress.step % config.evaluate_every == 0:
                 self._evaluate()
             if progress.step % config.sample_every == 0:
@@ -177,26 +190,25 @@ class _Run:
         if stopped := self._stopped(received):
             raise TrainingStopped(stopped, progress.step)
 
-    def _step(self, batches: Iterator[tuple[np.ndarray, bool]], share: float) -> float:
+    def _step(self, batches: Iterator[tuple[Batch, Hypotheses | None]], share: float) -> float:
         """One optimiser step over `accumulation` batches; returns the mean loss."""
         config, accelerator = self.config, self.accelerator
-        for group in self.optimizer.param_groups:
+        for group in self.groups:
             group["lr"] = group["peak"] * schedule(share, config.warmup)
         losses = []
         for _ in range(config.accumulation):
-            members, ends_epoch = next(batches)
-            batch = self.data.train.batch(members)
+            batch, hypotheses = next(batches)
             vectors = batch.vectors.to(accelerator.device)
             if config.noise:
                 spread = config.noise * vectors.norm(dim=1, keepdim=True) / vectors.shape[1] ** 0.5
                 vectors = vectors + spread * torch.randn_like(vectors)
-            loss = self.model(vectors, batch.ids.to(accelerator.device), batch.lengths.to(accelerator.device))
+            if hypotheses is not None:
+                hypotheses = hypotheses.to(accelerator.device)
+            ids, lengths = batch.ids.to(accelerator.device), batch.lengths.to(accelerator.device)
+            loss = self.model(vectors, ids, lengths, hypotheses)
             accelerator.backward(loss / config.accumulation)
             losses.append(loss.detach())
             self.progress.tokens += int(batch.lengths.sum()) + len(batch.lengths)
-            self.progress.batch += 1
-            if ends_epoch:
-                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
         norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
         mean = float(torch.stack(losses).mean())
         if not (np.isfinite(mean) and bool(torch.isfinite(norm))):
@@ -207,8 +219,9 @@ class _Run:
                 f"({config.learning_rate}) or training.projection_learning_rate ({config.projection_learning_rate}) "
                 "and give the new run another name"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         return mean
 
     def _share(self) -> float:
@@ -235,14 +248,38 @@ class _Run:
         plan = plan[: len(plan) // world * world] or plan * world  # every process gets as many
         return plan[self.accelerator.process_index :: world]
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, bool]]:
-        """Batches from where the run is, epoch after epoch, each with whether it ends its epoch."""
-        epoch, done = self.progress.epoch, self.progress.batch
+    def _batches(self) -> Iterator[tuple[Batch, None]]:
+        """Batches of plain inversion from where the run is, epoch after epoch."""
+        progress = self.progress
         while True:
-            plan = self._plan(epoch)
-            for place in range(done, len(plan)):
-                yield plan[place], place + 1 == len(plan)
-            epoch, done = epoch + 1, 0
+            plan = self._plan(progress.epoch)
+            for members in plan[progress.batch :]:
+                progress.batch += 1
+                if progress.batch == len(plan):
+                    progress.epoch, progress.batch = progress.epoch + 1, 0
+                yield self.data.train.batch(members), None
+
+    def _corrections(self) -> Iterator[tuple[Batch, Hypotheses]]:
+        """Batches of hypotheses to correct, from where the run is."""
+        assert self.drafts is not None
+        assert self.data.correction is not None
+        for members, hypotheses in self.drafts:
+            yield self.data.correction.batch(members), hypotheses
+
+    def _corrects(self, share: float) -> bool:
+        """Whether the next step teaches correction: evenly often, once there is something worth correcting."""
+        rate = self.config.correction_fraction / (1 - CORRECTION_STARTS)
+        return share >= CORRECTION_STARTS and (self.progress.step * rate) % 1 + rate >= 1
+
+    def _drafts(self) -> Drafts:
+        if self.data.correction is None or self.data.encoder is None:
+            raise ValueError("training.correction_fraction needs the encoder, to embed what is to be corrected")
+        accelerator, config = self.accelerator, self.config
+        part = (accelerator.process_index, accelerator.num_processes)
+        tokens = config.batch_tokens or DEFAULT_BATCH_TOKENS
+        return Drafts(
+            self.inverter, self.data.encoder, self.data.correction, tokens, config.seed, part, accelerator.autocast
+        )
 
     def _evaluate(self) -> None:
         """Loss and decoded metrics on validation sentences; the best BLEU so far is saved as the inverter."""
@@ -250,22 +287,35 @@ class _Run:
             found = evaluate(self.inverter, self.data.encoder, self.references, self.vectors)
             loss = self._validation_loss()
             scores = found.scores.rounded()
+            judged, corrected = found.scores, ""
+            if self.drafts is not None:
+                judged = self._corrected()
+                once = {f"corrected_{name}": value for name, value in judged.rounded().items()}
+                scores |= once
+                corrected = f"; corrected once {once['corrected_exact_match']:.1%}, {once['corrected_bleu']:.1f}"
             self.log.metrics(
                 self.progress.step, {"loss/validation": loss, **{f"validation/{k}": v for k, v in scores.items()}}
             )
-            better = found.scores.bleu > self.progress.best_bleu
+            better = judged.bleu > self.progress.best_bleu
             self.log.say(
                 f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
-                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}"
+                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}{corrected}"
                 f"{' (best so far)' if better else ''}"
             )
             if better:
-                self.progress.best_bleu, self.progress.best_step = found.scores.bleu, self.progress.step
+                self.progress.best_bleu, self.progress.best_step = judged.bleu, self.progress.step
                 self.inverter.training_summary = self._summary(found)
                 self.inverter.save_pretrained(self.folder / "inverter")
                 self.log.projector(self.progress.step, self.vectors, found.references, found.reconstructions)
         self.accelerator.wait_for_everyone()
         self.model.train()
+
+    def _corrected(self) -> Scores:
+        """Of validation sentences after one correction, where it came closer: one more encoder query each."""
+        assert self.data.encoder is not None
+        found = refine(self.inverter, self.data.encoder, self.vectors, rounds=1, candidates=1)
+        similarities = np.array([item.similarity for item in found])
+        return score(self.references, [item.text for item in found], similarities)
 
     def _validation_loss(self) -> float:
         examples = self.data.validation
@@ -302,19 +352,22 @@ class _Run:
 
     def _checkpoint(self) -> None:
         if self.accelerator.is_main_process:
-            save_checkpoint(self.folder / "checkpoint", self.inverter, self.optimizer, asdict(self.progress))
+            drafts = {} if self.drafts is None else self.drafts.state()
+            progress = asdict(self.progress)
+            save_checkpoint(self.folder / "checkpoint", self.inverter, self.optimizers, progress, drafts)
         self.accelerator.wait_for_everyone()
 
-    def _line(self, loss: float) -> str:
+    def _line(self, losses: dict[str, float]) -> str:
         progress = self.progress
         rate = progress.tokens / max(progress.seconds, 1e-9) * self.accelerator.num_processes
-        return f"step {progress.step:,}, epoch {progress.epoch + 1}, loss {loss:.3f}, {rate:,.0f} text tokens/s"
+        shown = ", ".join(f"{name.replace('/train', '').replace('/', ' of ')} {v:.3f}" for name, v in losses.items())
+        return f"step {progress.step:,}, epoch {progress.epoch + 1}, {shown}, {rate:,.0f} text tokens/s"
 
     def _summary(self, found: Evaluation) -> dict[str, Any]:
         """How the inverter was made, for inverter.json and the model card."""
         progress, counts = self.progress, self.data.corpus.counts
         return {
-            "training sentences": len(self.data.train),
+            "training sentences": len(self.data.train) + len(self.data.correction or ()),
             "sentences dropped": {k: counts[k] for k in ("empty", "repeated", "too_short", "too_long", "unknown_words")}
             | {"too_many_tokens": self.data.train.too_long},
             "steps": progress.step,

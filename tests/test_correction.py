@@ -1,0 +1,136 @@
+"""What the GPT reads to mend a hypothesis, and that training teaches it to."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vec2text import Inverter
+from vec2text.config import ProjectionConfig
+from vec2text.correction import Hypotheses, positions_of_prefix
+from vec2text.decoders import load_decoder
+from vec2text.decoding import explore
+from vec2text.fingerprint import Fingerprint
+from vec2text.refinement import refine
+
+
+@pytest.fixture
+def corrector(gpt2, encoder):
+    """An inverter that corrects, with random roles."""
+    from vec2text.config import DecoderConfig
+
+    decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 60)
+    torch.manual_seed(1)
+    made = Inverter.build(ProjectionConfig("linear", 3), decoder, tokenizer, Fingerprint.of(encoder), 24, corrects=True)
+    for parameter in made.correction.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval()
+
+
+@pytest.fixture
+def targets(encoder, sentences):
+    return torch.from_numpy(encoder.encode(sentences[:4]))
+
+
+@pytest.fixture
+def hypotheses(corrector, encoder, sentences):
+    texts = [sentences[40], "A boat.", sentences[50], "No"]
+    return Hypotheses.of(corrector.tokenizer(texts)["input_ids"], encoder.encode(texts))
+
+
+def test_the_prefix_is_target_hypothesis_difference_tokens_and_end(corrector, targets, hypotheses):
+    prefixes, mask = corrector.correction_prefixes(targets, hypotheses)
+    roles, embed = corrector.correction, corrector.decoder.get_input_embeddings()
+    row = 1
+    tokens = hypotheses.ids[row, : hypotheses.lengths[row]]
+    difference = F.normalize(targets[row] - hypotheses.vectors[row], dim=0)  # all have length 1
+    with torch.no_grad():
+        expected = torch.cat(
+            [
+                corrector.projection(targets[row : row + 1])[0],
+                corrector.projection(hypotheses.vectors[row : row + 1])[0] + roles.hypothesis,
+                corrector.projection(difference[None])[0] + roles.difference,
+                embed(tokens) + roles.token,
+                embed(torch.tensor([corrector.end_id])) + roles.token,
+            ]
+        )
+    assert torch.allclose(prefixes[row][mask[row].bool()], expected, atol=1e-5)
+    assert mask.sum(1).tolist() == [positions_of_prefix(3, n) for n in hypotheses.lengths.tolist()]
+
+
+def test_loss_is_cross_entropy_of_the_text_behind_that_prefix(corrector, targets, hypotheses, sentences):
+    texts = corrector.tokenizer(sentences[:4])["input_ids"]
+    right = Hypotheses.of(texts, targets.numpy())
+    loss = corrector(targets, right.ids, right.lengths, hypotheses)
+    total, count = 0.0, 0
+    for row, ids in enumerate(texts):  # one by one, without padding
+        alone = hypotheses.take(slice(row, row + 1))
+        prefix, mask = corrector.correction_prefixes(targets[row : row + 1], alone)
+        assert mask.all()
+        inputs = torch.cat([prefix, corrector.decoder.get_input_embeddings()(torch.tensor([ids]))], 1)
+        logits = corrector.decoder(inputs_embeds=inputs).logits[0, prefix.shape[1] - 1 :]
+        total += F.cross_entropy(logits, torch.tensor([*ids, corrector.end_id]), reduction="sum").item()
+        count += len(ids) + 1
+    assert loss.item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_neighbours_in_a_batch_change_nothing(corrector, targets, hypotheses):
+    def write(rows):
+        prefixes, mask = corrector.correction_prefixes(targets[rows], hypotheses.take(np.arange(4)[rows]))
+        return [path.ids for path in explore(corrector.decoder, prefixes, corrector.end_id, 12, mask=mask)]
+
+    together = write(slice(0, 4))
+    assert together == [write(slice(row, row + 1))[0] for row in range(4)]
+
+
+def test_an_exact_hypothesis_has_no_difference_and_no_nan(corrector, targets, sentences):
+    ids = corrector.tokenizer(sentences[:4])["input_ids"]
+    prefixes, _ = corrector.correction_prefixes(targets, Hypotheses.of(ids, targets.numpy()))
+    assert torch.isfinite(prefixes).all()
+
+
+def test_every_step_reaches_every_parameter(corrector, targets, hypotheses):
+    right = Hypotheses.of(corrector.tokenizer(["One boat."] * 4)["input_ids"], targets.numpy())
+    for given in (None, hypotheses):
+        corrector.zero_grad()
+        corrector(targets, right.ids, right.lengths, given).backward()
+        roles = [parameter.grad for parameter in corrector.correction.parameters()]
+        assert all(gradient is not None for gradient in roles)
+        assert all(bool(gradient.any()) == (given is not None) for gradient in roles)
+
+
+def test_it_is_saved_and_loaded_with_the_inverter(corrector, targets, hypotheses, tmp_path):
+    corrector.save_pretrained(tmp_path / "saved")
+    again = Inverter.from_pretrained(tmp_path / "saved", device="cpu")
+    for ours, theirs in zip(*(m.correction_prefixes(targets, hypotheses) for m in (corrector, again)), strict=True):
+        assert torch.equal(ours, theirs)
+    (tmp_path / "saved" / "correction.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"correction\.safetensors is broken"):
+        Inverter.from_pretrained(tmp_path / "saved")
+
+
+def test_an_inverter_that_has_not_learned_it_says_so(inverter, targets, hypotheses):
+    with pytest.raises(ValueError, match=r"has not learned to correct.*correction_fraction"):
+        inverter.correction_prefixes(targets, hypotheses)
+
+
+def test_a_gpt_with_too_few_positions_is_refused(gpt2, encoder):
+    from vec2text.config import DecoderConfig
+
+    decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 60)
+    with pytest.raises(
+        ValueError, match="max_tokens is 30, but this inverter's GPT has room for 24 beside a hypothesis"
+    ):
+        Inverter.build(ProjectionConfig("linear", 3), decoder, tokenizer, Fingerprint.of(encoder), 30, corrects=True)
+
+
+def test_refinement_corrects_first_and_its_correction_is_what_the_gpt_writes(corrector, encoder, targets):
+    (plain,) = refine(corrector, encoder, targets[:1], rounds=0)
+    (once,) = refine(corrector, encoder, targets[:1], rounds=1, candidates=1)
+    ids = corrector.decoder.config.eos_token_id, corrector.invert(targets[:1])
+    path = explore(corrector.decoder, corrector.prefixes(targets[:1]), corrector.end_id, 24)[0]
+    written = path.ids[:-1] if path.ids[-1] == ids[0] else path.ids
+    hypothesis = Hypotheses.of([written], encoder.encode([plain.text]))
+    prefixes, mask = corrector.correction_prefixes(targets[:1], hypothesis)
+    (expected,) = corrector.texts([explore(corrector.decoder, prefixes, corrector.end_id, 24, mask=mask)[0].ids])
+    assert {item.text for item in once.hypotheses} == {plain.text, expected}
