@@ -33,8 +33,9 @@ Sentences that the inverter was trained on would flatter it: they are left out a
 are those of --train-texts or, of an inverter that lies in its run's folder, the run's own.
 
 Vectors that were changed are brought to length 1 where the encoder's vectors have it, as an attacker would do. All
-similarities are to the vector before it was changed. An inverter that was trained on vectors kept so may bring back
-more: what is shown is the least that leaks. Bad input ends with one line that says what was wrong, and exit code 2."""
+similarities are to the vector before it was changed. An inverter that was trained on vectors kept so (train.py
+training.changed_share=0.5 training.quantize=[int8], ...) may bring back more: what is shown is the least that leaks.
+Bad input ends with one line that says what was wrong, and exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
