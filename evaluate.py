@@ -114,10 +114,17 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
     from vec2text.evaluation import Decoded
 
     if options.refine is not None:
-        from vec2text.refinement import refine
+        from vec2text.refinement import RefinementStopped, refine
 
-        effort = {"rounds": options.refine, "candidates": options.candidates}
-        return "refined", lambda vectors: Decoded.of(refine(inverter, encoder, vectors, **effort))
+        def refined(vectors: np.ndarray) -> Decoded:
+            try:
+                return Decoded.of(
+                    refine(inverter, encoder, vectors, rounds=options.refine, candidates=options.candidates)
+                )
+            except RefinementStopped as error:
+                raise ValueError(f"{error}; half-refined texts are not judged, and nothing is written") from error
+
+        return "refined", refined
     words = f"{options.num_beams} beams" if options.num_beams > 1 else "greedy"
     return words, lambda vectors: Decoded(inverter.invert(vectors, num_beams=options.num_beams))
 

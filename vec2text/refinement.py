@@ -58,6 +58,22 @@ class Reconstruction:
     """The best text and the queries so far, after each round; the first is plain inversion."""
 
 
+class RefinementStopped(ValueError):  # noqa: N818 - what was found before is not lost
+    """The encoder failed half-way: that is the cause, and what was found before is kept here."""
+
+    def __init__(self, reconstructions: list[Reconstruction | None], finished: int, cause: Exception) -> None:
+        self.reconstructions = reconstructions
+        """One for each vector, in order: the best so far; None where no text had been compared yet."""
+        self.finished = finished
+        """How many of the vectors needed nothing more."""
+        self.begun = len(reconstructions) - reconstructions.count(None) - finished
+        """How many had been refined in part."""
+        super().__init__(
+            f"refinement stopped with {finished:,} of {len(reconstructions):,} vectors done and {self.begun:,} done in "
+            f"part: {str(cause) or type(cause).__name__}"
+        )
+
+
 @dataclass
 class _Search:
     """The search for one vector."""
@@ -70,6 +86,8 @@ class _Search:
     """How each text was written."""
     tried: set[tuple[int, ...]] = field(default_factory=set)
     """First tokens of the branches that were proposed."""
+    rounds: int = 0
+    """The last round for which there were proposals."""
     history: list[tuple[str, int]] = field(default_factory=list)
 
     @property
@@ -125,7 +143,8 @@ def refine(
         batch_size: vectors that are worked on at a time.
 
     Raises:
-        ValueError: rounds or candidates below 0, vectors that `Inverter.invert` refuses, or an encoder that fails.
+        RefinementStopped: the encoder failed half-way; it holds what was found before.
+        ValueError: rounds or candidates below 0, or vectors that `Inverter.invert` refuses.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
     for name, value, least in (("rounds", rounds, 0), ("candidates", candidates, 0), ("max_tokens", limit, 1)):
@@ -137,19 +156,37 @@ def refine(
     inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+        searches: list[_Search] = []  # those of the batch, to be read also when it fails
+        try:
+            _refine_batch(searches, inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+        except (ValueError, MemoryError) as error:  # as encode_checked says that the encoder failed
+            inverter.train(was_training)
+            so_far = [
+                _result(search, min(search.rounds, len(search.history) - 1)) if search.seen else None
+                for search in searches
+            ]
+            rest: list[None] = [None] * (len(rows) - start - len(so_far))
+            finished = start + sum(bool(search.seen) and search.found for search in searches)
+            raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
+        found += [_result(search, search.rounds) for search in searches]
     inverter.train(was_training)
     return found
 
 
 def _refine_batch(
-    inverter: Inverter, encoder: Encoder, rows: torch.Tensor, rounds: int, candidates: int, max_tokens: int
-) -> list[Reconstruction]:
+    searches: list[_Search],
+    inverter: Inverter,
+    encoder: Encoder,
+    rows: torch.Tensor,
+    rounds: int,
+    candidates: int,
+    max_tokens: int,
+) -> None:
+    """Search for the texts of a batch's vectors (N, D); the searches are put into the list that is given."""
     units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
-    searches = [_Search(unit) for unit in units]
+    searches += [_Search(unit) for unit in units]
     prefixes = inverter.prefixes(rows)  # (N, P, H)
     memo: dict[str, np.ndarray] = {}
-    spent = [0] * len(searches)
     for step in range(rounds + 1):
         places: list[int] = []
         begin: list[Sequence[int]] = []
@@ -160,13 +197,12 @@ def _refine_batch(
                 branches = search.branches(candidates)
                 places += [place] * len(branches)
                 begin += branches
-                spent[place] = step if branches else spent[place]
+                search.rounds = step if branches else search.rounds
         if not places:
             break
         _propose(inverter, encoder, searches, prefixes, places, begin, memo, max_tokens)
         for search in searches:
             search.history.append((search.best, len(search.seen)))
-    return [_result(search, rounds_done) for search, rounds_done in zip(searches, spent, strict=True)]
 
 
 def _propose(
