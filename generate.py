@@ -8,10 +8,11 @@ import itertools
 import json
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vec2text.commandline import Parser, complain, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vec2text.refinement import Reconstruction
 
 KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
+PROGRAM = "generate.py"
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
   python generate.py --vector vectors.parquet --num-beams 4 --format jsonl --output texts.jsonl
@@ -42,24 +44,10 @@ Bad input ends with one line that says what was wrong, and exit code 2. When the
 similarity null), one line says how many were done, and the exit code is 3."""
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, but an error is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave."""
-        sys.exit(complain(f"{message}; see --help"))
-
-
-def complain(message: object) -> int:
-    """One line on standard error; returns the exit code of bad input."""
-    print(f"generate.py: {' '.join(str(message).split())}", file=sys.stderr)
-    return 2
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(
-        prog="generate.py",
+        prog=PROGRAM,
         description=__doc__.partition(" See")[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -210,8 +198,9 @@ class Refining:
         if self.cause is None:
             return 0
         complain(
+            PROGRAM,
             f"refinement stopped: of {self.total:,} vectors {self.finished:,} were done and {self.begun:,} done in "
-            f"part, the others have their plain texts: {str(self.cause) or type(self.cause).__name__}"
+            f"part, the others have their plain texts: {str(self.cause) or type(self.cause).__name__}",
         )
         return 3
 
@@ -298,14 +287,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
 def main() -> int:
     """Parse, open the output, run; a file appears under its name only when it is whole."""
     options = parse()
-    said: set[tuple[str, int]] = set()
-
-    def warn(message: Warning | str, kind: type[Warning], file: str, line: int, *rest: object, **more: object) -> None:
-        if (file, line) not in said:  # once for a million rows
-            print(f"generate.py: warning: {message}", file=sys.stderr)
-        said.add((file, line))
-
-    warnings.showwarning = warn  # type: ignore[assignment]
+    warn_in_lines(PROGRAM)
     code = 0
     target = None if options.output is None else Path(options.output)
     partial = None if target is None or (target.exists() and not target.is_file()) else Path(f"{target}.partial")
@@ -319,14 +301,14 @@ def main() -> int:
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        complain(f"stopped; the rows so far are in {partial}" if partial else "stopped")
+        complain(PROGRAM, f"stopped; the rows so far are in {partial}" if partial else "stopped")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if partial:
             partial.unlink(missing_ok=True)
         elif getattr(error, "errno", 0) == errno.ENOSPC:  # what waits for standard output cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return complain(error)
+        return complain(PROGRAM, error)
     return code
 
 

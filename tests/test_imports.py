@@ -11,7 +11,7 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals"},
+    {"commandline", "config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals"},
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
