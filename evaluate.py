@@ -6,16 +6,18 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from vec2text.commandline import Parser, complain, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vec2text.evaluation import Decoded
 
+PROGRAM = "evaluate.py"
 EXAMPLES = """examples:
   python evaluate.py                                             the newest run, on the test sentences it put aside
   python evaluate.py --model runs/mine/inverter --texts my.txt --train-texts trained-on.txt --output report.json
@@ -33,22 +35,9 @@ Sentences that the inverter was trained on would flatter it: they are left out a
 are those of --train-texts or, of an inverter that lies in its run's folder, the run's own.
 
 Vectors that were changed are brought to length 1 where the encoder's vectors have it, as an attacker would do. All
-similarities are to the vector before it was changed. An inverter that was trained on vectors kept so may bring back
-more: what is shown is the least that leaks. Bad input ends with one line that says what was wrong, and exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but an error is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave."""
-        sys.exit(complain(f"{message}; see --help"))
-
-
-def complain(message: object) -> int:
-    """One line on standard error; returns the exit code of bad input."""
-    print(f"evaluate.py: {' '.join(str(message).split())}", file=sys.stderr)
-    return 2
+similarities are to the vector before it was changed. An inverter that was trained on vectors kept so (train.py
+training.changed_share=0.5 training.quantize=[int8], ...) may bring back more: what is shown is the least that leaks.
+Bad input ends with one line that says what was wrong, and exit code 2."""
 
 
 def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -64,7 +53,7 @@ def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(
-        prog="evaluate.py",
+        prog=PROGRAM,
         description=__doc__.partition(" See")[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -113,10 +102,17 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
     from vec2text.evaluation import Decoded
 
     if options.refine is not None:
-        from vec2text.refinement import refine
+        from vec2text.refinement import RefinementStopped, refine
 
-        effort = {"rounds": options.refine, "candidates": options.candidates}
-        return "refined", lambda vectors: Decoded.of(refine(inverter, encoder, vectors, **effort))
+        def refined(vectors: np.ndarray) -> Decoded:
+            try:
+                return Decoded.of(
+                    refine(inverter, encoder, vectors, rounds=options.refine, candidates=options.candidates)
+                )
+            except RefinementStopped as error:
+                raise ValueError(f"{error}; half-refined texts are not judged, and nothing is written") from error
+
+        return "refined", refined
     words = f"{options.num_beams} beams" if options.num_beams > 1 else "greedy"
     return words, lambda vectors: Decoded(inverter.invert(vectors, num_beams=options.num_beams))
 
@@ -191,21 +187,14 @@ def run(options: argparse.Namespace) -> None:
 def main() -> int:
     """Parse and run; files appear under their names only when they are whole."""
     options = parse()
-    said: set[tuple[str, int]] = set()
-
-    def warn(message: Warning | str, kind: type[Warning], file: str, line: int, *rest: object, **more: object) -> None:
-        if (file, line) not in said:  # once for many sentences
-            print(f"evaluate.py: warning: {message}", file=sys.stderr)
-        said.add((file, line))
-
-    warnings.showwarning = warn  # type: ignore[assignment]
+    warn_in_lines(PROGRAM)
     try:
         run(options)
     except KeyboardInterrupt:
-        complain("stopped; nothing is written")
+        complain(PROGRAM, "stopped; nothing is written")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
-        return complain(error)
+        return complain(PROGRAM, error)
     return 0
 
 

@@ -8,10 +8,11 @@ import itertools
 import json
 import os
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vec2text.commandline import Parser, complain, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vec2text.refinement import Reconstruction
 
 KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
+PROGRAM = "generate.py"
 EXAMPLES = """examples:
   python generate.py --vector vectors.npy                       a line of text for each row
   python generate.py --vector vectors.parquet --num-beams 4 --format jsonl --output texts.jsonl
@@ -37,27 +39,15 @@ In a sum, signs stand between spaces; a text that holds such signs goes in quote
 have length 1, sums, and means between which is interpolated, are rescaled to it; points on a straight line are not.
 
 Text goes to standard output, one line for each vector, in order; everything else goes to standard error.
-Bad input ends with one line that says what was wrong, and exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but an error is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and leave."""
-        sys.exit(complain(f"{message}; see --help"))
-
-
-def complain(message: object) -> int:
-    """One line on standard error; returns the exit code of bad input."""
-    print(f"generate.py: {' '.join(str(message).split())}", file=sys.stderr)
-    return 2
+Bad input ends with one line that says what was wrong, and exit code 2. When the encoder fails in the middle of
+--refine, what was found is written all the same, each vector that was not reached gets its plain text (in jsonl with
+similarity null), one line says how many were done, and the exit code is 3."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(
-        prog="generate.py",
+        prog=PROGRAM,
         description=__doc__.partition(" See")[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -167,6 +157,58 @@ def describe(result: Reconstruction, count: int) -> dict[str, Any]:
     }
 
 
+class Refining:
+    """Refinement of batch after batch; once the encoder has failed, the rest is inverted without it.
+
+    Args:
+        refine: refines vectors (n, D).
+        invert: writes their plain texts.
+        count: of hypotheses that jsonl shows.
+    """
+
+    def __init__(
+        self,
+        refine: Callable[[np.ndarray], Sequence[Reconstruction | None]],
+        invert: Callable[[np.ndarray], list[str]],
+        count: int,
+    ) -> None:
+        self.refine, self.invert, self.count = refine, invert, count
+        self.total = self.finished = self.begun = 0
+        self.cause: BaseException | None = None
+
+    def rows(self, batch: np.ndarray) -> list[dict[str, Any]]:
+        """What jsonl says of the texts of vectors (n, D)."""
+        from vec2text.refinement import RefinementStopped
+
+        self.total += len(batch)
+        if self.cause is not None:
+            return self._plain(batch)
+        try:
+            results = self.refine(batch)
+            self.finished += len(batch)
+        except RefinementStopped as stop:
+            results, self.cause = stop.reconstructions, stop.__cause__
+            self.finished, self.begun = self.finished + stop.finished, stop.begun
+        missing = [place for place, result in enumerate(results) if result is None]
+        others = iter(self._plain(batch[missing]) if missing else [])
+        return [next(others) if result is None else describe(result, self.count) for result in results]
+
+    def report(self) -> int:
+        """Say what went wrong, if anything did, and what it left undone; returns the exit code."""
+        if self.cause is None:
+            return 0
+        complain(
+            PROGRAM,
+            f"refinement stopped: of {self.total:,} vectors {self.finished:,} were done and {self.begun:,} done in "
+            f"part, the others have their plain texts: {str(self.cause) or type(self.cause).__name__}",
+        )
+        return 3
+
+    def _plain(self, batch: np.ndarray) -> list[dict[str, Any]]:
+        unknown: dict[str, Any] = {"similarity": None, "confidence": None, "queries": 0, "rounds": 0, "hypotheses": []}
+        return [{"text": text, **unknown} for text in self.invert(batch)]
+
+
 def line(row: dict[str, Any], kind: str) -> str:
     """A row of the output."""
     if kind == "jsonl":
@@ -175,8 +217,8 @@ def line(row: dict[str, Any], kind: str) -> str:
     return "\t".join([row["text"], *near]) + "\n"
 
 
-def run(options: argparse.Namespace, output: TextIO) -> None:
-    """Read, invert and write, batch by batch."""
+def run(options: argparse.Namespace, output: TextIO) -> int:
+    """Read, invert and write, batch by batch; returns the exit code."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -214,6 +256,12 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
     chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
     needed = texts or sentences or options.refine is not None
     encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
+    budget = {"rounds": options.refine, "candidates": options.candidates, "max_tokens": options.max_new_tokens}
+    refining = Refining(
+        lambda batch: refine(inverter, encoder, batch, **budget),
+        lambda batch: inverter.invert(batch, **chosen),
+        options.n_best or 1,
+    )
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
@@ -223,9 +271,7 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
             if options.refine is None:
                 found = [{"text": text} for text in inverter.invert(batch, **chosen)]
             else:
-                budget = {"rounds": options.refine, "candidates": options.candidates}
-                results = refine(inverter, encoder, batch, max_tokens=options.max_new_tokens, **budget)
-                found = [describe(result, options.n_best or 1) for result in results]
+                found = refining.rows(batch)
             both = zip(found, notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
             if known is not None:
@@ -235,41 +281,35 @@ def run(options: argparse.Namespace, output: TextIO) -> None:
             done += len(batch)
             output.flush()
             progress.advance(task, len(batch))
+    return refining.report()
 
 
 def main() -> int:
     """Parse, open the output, run; a file appears under its name only when it is whole."""
     options = parse()
-    said: set[tuple[str, int]] = set()
-
-    def warn(message: Warning | str, kind: type[Warning], file: str, line: int, *rest: object, **more: object) -> None:
-        if (file, line) not in said:  # once for a million rows
-            print(f"generate.py: warning: {message}", file=sys.stderr)
-        said.add((file, line))
-
-    warnings.showwarning = warn  # type: ignore[assignment]
+    warn_in_lines(PROGRAM)
+    code = 0
     target = None if options.output is None else Path(options.output)
     partial = None if target is None or (target.exists() and not target.is_file()) else Path(f"{target}.partial")
     try:
         if target is None:
-            run(options, sys.stdout)
-            return 0
+            return run(options, sys.stdout)
         with (partial or target).open("w", encoding="utf-8") as output:  # a pipe or a device is written as it is
-            run(options, output)
+            code = run(options, output)
         if partial:
             partial.replace(target.resolve())
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        complain(f"stopped; the rows so far are in {partial}" if partial else "stopped")
+        complain(PROGRAM, f"stopped; the rows so far are in {partial}" if partial else "stopped")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if partial:
             partial.unlink(missing_ok=True)
         elif getattr(error, "errno", 0) == errno.ENOSPC:  # what waits for standard output cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return complain(error)
-    return 0
+        return complain(PROGRAM, error)
+    return code
 
 
 if __name__ == "__main__":

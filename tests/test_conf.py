@@ -87,6 +87,14 @@ CONTRADICTIONS = [
     (lambda: TrainingConfig(warmup=1.0), r"training\.warmup"),
     (lambda: TrainingConfig(noise=-0.1), r"training\.noise"),
     (lambda: TrainingConfig(batch_tokens=0), r"training\.batch_tokens"),
+    (lambda: TrainingConfig(quantize=["int8"]), r"training\.quantize is given and training\.changed_share is None"),
+    (lambda: TrainingConfig(truncate=[8], changed_share=0.0), r"training\.truncate is given .*changed_share is 0\.0"),
+    (lambda: TrainingConfig(truncate=[8], changed_share=1.5), r"changed_share is 1\.5; expected .* up to 1"),
+    (lambda: TrainingConfig(changed_share=0.5), r"has no effect without training\.quantize or training\.truncate"),
+    (lambda: TrainingConfig(quantize=[], changed_share=0.5), r"training\.quantize is empty"),
+    (lambda: TrainingConfig(quantize=["int4"], changed_share=0.5), "'int4'; expected one of int8, binary, fp16"),
+    (lambda: TrainingConfig(truncate=[8, 0], changed_share=0.5), r"training\.truncate is 0; expected > 0"),
+    (lambda: TrainingConfig(truncate=[8, 32], changed_share=1.0).check_dimension(32), "truncate is 32, but .* have 32"),
     (lambda: DataConfig(), r"data\.paths and data\.dataset"),
     (lambda: DataConfig(["a"], dataset="b"), r"data\.paths and data\.dataset"),
     (lambda: DataConfig(["a"], dataset_config="b"), "dataset_config has no effect"),
@@ -133,6 +141,12 @@ def test_contradictions_are_refused_by_name(make, message):
         make()
 
 
+def test_lists_of_changes_compose():
+    words = ["training.quantize=[int8,binary]", "training.truncate=[256,128]", "training.changed_share=0.5"]
+    training = composed("name=x", *words).training
+    assert (training.quantize, training.truncate, training.changed_share) == (["int8", "binary"], [256, 128], 0.5)
+
+
 def test_differences_name_every_changed_value():
     from dataclasses import asdict, replace
 
@@ -140,3 +154,7 @@ def test_differences_name_every_changed_value():
     assert config.differences(asdict(config)) == []
     other = replace(config, training=replace(config.training, seed=7))
     assert other.differences(asdict(config)) == ["training.seed: 0 -> 7"]
+    before = asdict(config)
+    for name in ("quantize", "truncate", "changed_share"):
+        del before["training"][name]
+    assert config.differences(before) == []  # a run that was started before there were such options can go on

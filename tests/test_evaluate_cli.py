@@ -15,7 +15,9 @@ import sacrebleu
 import evaluate
 from vec2text import Inverter, runs
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
+from vec2text.fingerprint import Fingerprint
 from vec2text.metrics import cosine
+from vec2text.refinement import RefinementStopped
 
 ROOT = Path(__file__).parent.parent
 FRESH = [f"{who} {does} {what}." for who in ("Ivan", "Our tall baker") for does in ("sees", "has", "paints")
@@ -211,7 +213,7 @@ def test_an_independent_judge_measures_its_own_similarity(judged, expected, othe
 
 def refinement(refine):
     room = ModuleType("vec2text.refinement")
-    room.refine = refine
+    room.refine, room.RefinementStopped = refine, RefinementStopped
     return room
 
 
@@ -252,6 +254,25 @@ def test_refinement_itself_rises_round_by_round(judged, expected):
     assert 1 == greedy["queries"] < last["queries"] == report["queries"]
     similarity = np.mean([item.similarity for item in found])
     assert values(report["results"]["inverter"])["similarity"] == pytest.approx(similarity, abs=1e-3)
+
+
+def test_half_refined_texts_are_not_judged(call, expected, labse_encoder, monkeypatch, tmp_path):
+    class Failing:
+        name, dimension, asked = labse_encoder.name, labse_encoder.dimension, 0
+
+        def encode(self, texts):
+            self.asked += not set(texts) <= set(expected.references)
+            if self.asked > 2:  # plain texts and one round
+                raise ConnectionError("nobody answers")
+            return labse_encoder.encode(texts)
+
+    monkeypatch.setattr(Fingerprint, "open_encoder", lambda *rest: Failing())
+    code, out, errors = call("--refine", 4, "--limit", 8, "--output", tmp_path / "report.json")
+    assert (code, out, len(errors)) == (2, "", 1)
+    assert "of 8 vectors done" in errors[0]
+    assert "ConnectionError: nobody answers" in errors[0]
+    assert "half-refined texts are not judged" in errors[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 BAD = {

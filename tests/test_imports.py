@@ -11,8 +11,8 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals", "robustness"},
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"},
+    {"commandline", "config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals"},
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"evaluation", "batches", "refinement"},

@@ -57,6 +57,69 @@ def test_no_rounds_give_the_plain_texts(place, monkeypatch, capsys):
     assert capsys.readouterr().out == plain
 
 
+class Failing:
+    """An encoder that is gone after some calls."""
+
+    def __init__(self, encoder, calls):
+        self.encoder, self.left = encoder, calls
+        self.name, self.dimension = encoder.name, encoder.dimension
+
+    def encode(self, texts):
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionError("nobody answers")
+        return self.encoder.encode(texts)
+
+
+@pytest.fixture
+def failing(monkeypatch, labse_encoder):
+    """Makes the inverter's encoder one that is gone after some calls."""
+    from vec2text.fingerprint import Fingerprint
+
+    def make(calls):
+        monkeypatch.setattr(Fingerprint, "open_encoder", lambda *rest: Failing(labse_encoder, calls))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("calls", "done", "begun"), [(0, 0, 0), (1, 0, 3), (3, 3, 0), (4, 3, 3), (7, 6, 1)]
+)  # batches of 3, 3 and 1 vectors, and three calls for each
+def test_when_the_encoder_fails_what_was_found_is_written(
+    place, monkeypatch, capsys, tmp_path, labse_encoder, failing, calls, done, begun
+):
+    words = ["--vector", str(place / "vectors.npy"), "--refine", "2", "--candidates", "3", "--batch-size", "3"]
+    out = tmp_path / "out.jsonl"
+    failing(calls)
+    assert called(place, monkeypatch, *words, "--format", "jsonl", "--output", str(out)) == 3
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("generate.py: ")]
+    assert len(lines) == 1
+    assert f"of 7 vectors {done} were done and {begun} done in part" in lines[0]
+    assert "ConnectionError: nobody answers" in lines[0]
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    inverter, vectors = Inverter.from_pretrained(place / "inverter", device="cpu"), np.load(place / "vectors.npy")
+    whole = refine(inverter, labse_encoder, vectors, rounds=2, candidates=3, batch_size=3)
+    plain = inverter.invert(vectors)
+    assert [row["index"] for row in rows] == list(range(7))
+    for row, result in zip(rows[:done], whole, strict=False):
+        assert (row["text"], row["queries"], row["rounds"]) == (result.text, result.queries, result.rounds)
+    for row, result in zip(rows[done : done + begun], whole[done:], strict=False):
+        assert (row["text"], row["queries"]) == result.history[0]
+        assert (row["similarity"], row["rounds"]) == (pytest.approx(row["hypotheses"][0]["similarity"]), 0)
+    for row, text in zip(rows[done + begun :], plain[done + begun :], strict=True):
+        assert (row["text"], row["similarity"], row["queries"], row["hypotheses"]) == (text, None, 0, [])
+        assert set(row) == set(rows[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_when_the_encoder_fails_standard_output_has_all_lines_too(place, monkeypatch, capsys, failing):
+    assert called(place, monkeypatch, "--vector", str(place / "vectors.npy")) == 0
+    plain = capsys.readouterr().out
+    failing(0)
+    assert called(place, monkeypatch, "--vector", str(place / "vectors.npy"), "--refine", "2") == 3
+    assert capsys.readouterr().out == plain
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -8,7 +8,7 @@ import torch
 from conftest import LetterEncoder
 
 from vec2text.decoding import explore
-from vec2text.refinement import EXACT, refine
+from vec2text.refinement import EXACT, RefinementStopped, refine
 
 
 @pytest.fixture
@@ -91,6 +91,61 @@ def test_an_exact_text_is_one_whose_vector_is_the_target(inverter, encoder, vect
     (result,) = refine(inverter, Aimed(), vectors[:1], rounds=9, candidates=8)
     assert (result.text, result.rounds) == (aim, 1)
     assert result.queries < 9 * 8
+
+
+class Failing(LetterEncoder):
+    """An encoder that is gone after some calls."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.left = calls
+
+    def encode(self, texts):
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionError("nobody answers")
+        return super().encode(texts)
+
+
+BUDGET = {"rounds": 2, "candidates": 3, "batch_size": 4}
+
+
+def test_what_was_found_before_the_encoder_failed_is_kept(inverter, encoder, vectors):
+    whole = refine(inverter, encoder, vectors, **BUDGET)
+    for calls in range(9):  # three batches of 4, 4 and 2 vectors, and three calls for each
+        inverter.train()
+        with pytest.raises(RefinementStopped) as stop:
+            refine(inverter, Failing(calls), vectors, **BUDGET)
+        assert inverter.training
+        found = stop.value.reconstructions
+        ended, begun = 4 * (calls // 3), min(4, 10 - 4 * (calls // 3)) if calls % 3 else 0
+        assert found[:ended] == whole[:ended]
+        assert found[ended + begun :] == [None] * (10 - ended - begun)
+        for part, entire in zip(found[ended : ended + begun], whole[ended:], strict=False):
+            assert part.history == entire.history[: calls % 3]
+            assert (part.text, part.queries) == part.history[-1]
+            assert part.rounds == calls % 3 - 1
+        assert (stop.value.finished, stop.value.begun) == (ended, begun)
+        said = f"with {ended} of 10 vectors done and {begun} done in part: encoder 'letters' failed on"
+        assert said in str(stop.value)
+        assert "ConnectionError: nobody answers" in str(stop.value.__cause__)
+    assert refine(inverter, Failing(9), vectors, **BUDGET) == whole
+
+
+def test_a_vector_whose_text_is_exact_is_done_when_the_encoder_fails(inverter, encoder, vectors):
+    """Of two vectors one is that of its own plain text."""
+    plain = inverter.invert(vectors[:1])
+
+    class Aimed(Failing):
+        def encode(self, texts):
+            found = super().encode(texts)
+            found[[text in plain for text in texts]] = vectors[0]
+            return found
+
+    with pytest.raises(RefinementStopped) as stop:
+        refine(inverter, Aimed(1), vectors[:2], rounds=2)
+    assert (stop.value.finished, stop.value.begun) == (1, 1)
+    assert stop.value.reconstructions[0].similarity >= EXACT
 
 
 @pytest.mark.parametrize("option", ["rounds", "candidates"])

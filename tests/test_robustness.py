@@ -5,7 +5,8 @@ import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
 from sklearn.neighbors import NearestNeighbors
 
-from vec2text.robustness import changed, noisy, quantized, recall_at, truncated
+from vec2text.config import QUANTIZATIONS
+from vec2text.robustness import Ranges, changed, noisy, partly_changed, quantized, recall_at, truncated
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,52 @@ def test_changes_by_name(vectors):
     for kept in unit.values():
         np.testing.assert_allclose(lengths(kept), 1, rtol=1e-5)
     assert changed(vectors) == {}
+
+
+@pytest.mark.parametrize("kind", QUANTIZATIONS)
+def test_with_the_ranges_of_the_store_a_few_vectors_are_quantized_as_all_are(vectors, kind):
+    assert np.array_equal(quantized(vectors[:7], kind, Ranges.of(vectors)), quantized(vectors, kind)[:7])
+    assert quantized(vectors[:0], kind, Ranges.of(vectors)).shape == (0, 64)
+
+
+def test_int8_takes_what_lies_beyond_the_ranges_to_their_ends(vectors):
+    ranges = Ranges.of(vectors)
+    kept = quantized(5 * vectors, "int8", ranges)
+    beyond = (5 * vectors < ranges.low) | (5 * vectors > ranges.high)
+    ends = np.where(vectors > 0, ranges.high, ranges.low)
+    assert beyond.any()
+    np.testing.assert_allclose(kept[beyond], ends[beyond], atol=1e-6)
+
+
+# -- for training ----------------------------------------------------------------------------------------------------
+
+WAYS = {"quantize": ["int8", "binary"], "truncate": [16]}
+
+
+def test_of_vectors_changed_in_part_each_is_as_it_was_or_as_one_change_makes_it(vectors):
+    many, before = np.tile(vectors, (10, 1)), vectors.copy()
+    found = partly_changed(many, 0.6, Ranges.of(vectors), np.random.default_rng(0), **WAYS)
+    assert np.array_equal(vectors, before)
+    made = {"as they were": many, **changed(many, **WAYS)}
+    same = np.stack([(kept == found).all(1) for kept in made.values()])  # (4, N)
+    assert (same.sum(0) == 1).all()
+    np.testing.assert_allclose(same.mean(1), [0.4, 0.2, 0.2, 0.2], atol=0.03)
+
+
+def test_vectors_changed_in_part_are_the_same_for_a_seed(vectors):
+    first, again, other = (
+        partly_changed(vectors, 0.5, Ranges.of(vectors), np.random.default_rng(seed), **WAYS) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_what_is_changed_in_part_has_length_1_where_vectors_have_it(vectors):
+    unit = vectors / lengths(vectors)[:, None]
+    found = partly_changed(unit, 1.0, Ranges.of(unit), np.random.default_rng(0), normalized=True, **WAYS)
+    np.testing.assert_allclose(lengths(found), 1, rtol=1e-5)
+    longer = partly_changed(unit, 1.0, Ranges.of(unit), np.random.default_rng(0), quantize=["int8"])
+    assert np.abs(lengths(longer) - 1).max() > 1e-4  # it is int8 that the length must be brought back from
 
 
 # -- retrieval -------------------------------------------------------------------------------------------------------

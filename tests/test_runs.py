@@ -44,6 +44,13 @@ def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):
     assert set(report["inverter"]) == {"exact_match", "bleu", "token_f1", "similarity"}
 
 
+def test_a_truncation_that_keeps_all_is_refused_before_the_work(config, monkeypatch):
+    monkeypatch.setattr(runs, "encode_corpus", None)
+    training = replace(config.training, truncate=[16, 40], changed_share=0.5)
+    with pytest.raises(ValueError, match=r"training\.truncate is 40, but the encoder's vectors have 32 dimensions"):
+        runs.train(replace(config, training=training))
+
+
 def test_sentences_that_changed_under_a_run_are_refused(config, text_file, tmp_path):
     runs.train(config)
     (tmp_path / "runs" / "a" / "results.json").unlink()

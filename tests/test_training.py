@@ -16,6 +16,7 @@ from vec2text.config import DecoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.decoders import load_decoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
+from vec2text.robustness import Ranges, quantized
 from vec2text.training import DivergedError, TrainingStopped, fit
 
 QUICK = TrainingConfig(
@@ -69,6 +70,7 @@ CASES = {
     "bf16": replace(QUICK, precision="bf16"),
     "muon": replace(QUICK, optimizer="muon"),
     "correction": replace(QUICK, steps=16, correction_fraction=0.4),
+    "changed vectors": replace(QUICK, quantize=["int8", "binary"], truncate=[8], changed_share=0.5, accumulation=2),
     "into a second epoch": replace(QUICK, steps=None, epochs=1.5, batch_tokens=800),
 }
 
@@ -123,6 +125,68 @@ def test_eight_sentences_are_memorised_and_come_back_exactly(data, new_inverter,
     fit(inverter, few, replace(QUICK, steps=150, learning_rate=3e-3, projection_learning_rate=3e-3, **rare), tmp_path)
     texts = [data.corpus.texts[row] for row in rows]
     assert inverter.invert(encoder.encode(texts)) == texts
+
+
+def test_training_sees_changed_vectors_and_evaluation_does_not(data, new_inverter, tmp_path, monkeypatch):
+    seen = {True: [], False: []}
+    original = Inverter.forward
+
+    def watched(self, vectors, *rest):
+        seen[self.training].append(vectors.numpy().copy())
+        return original(self, vectors, *rest)
+
+    monkeypatch.setattr(Inverter, "forward", watched)
+    fit(new_inverter(), data, replace(QUICK, quantize=["binary"], changed_share=0.5), tmp_path)
+    train = data.vectors[data.train.rows]
+    signs = quantized(train, "binary") / np.linalg.norm(quantized(train, "binary"), axis=1, keepdims=True)
+    shares = []
+    for batch in seen[True]:
+        binary = (np.abs(batch).max(1) - np.abs(batch).min(1)) < 1e-6
+        shares.append(binary.mean())
+        for row, changed in zip(batch, binary, strict=True):
+            assert np.abs((signs if changed else train) - row).max(1).min() < 1e-6
+    assert len(shares) == QUICK.steps
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.15)
+    assert len(set(shares)) > 1  # drawn anew for each batch
+    assert all((np.abs(batch).max(1) - np.abs(batch).min(1)).min() > 0.01 for batch in seen[False])
+
+
+def test_ranges_for_int8_are_those_of_the_training_vectors(data, new_inverter, tmp_path, monkeypatch):
+    used = []
+    original = training.partly_changed
+
+    def watched(vectors, share, ranges, *rest, **options):
+        used.append(ranges)
+        return original(vectors, share, ranges, *rest, **options)
+
+    monkeypatch.setattr(training, "partly_changed", watched)
+    fit(new_inverter(), data, replace(QUICK, quantize=["int8"], changed_share=0.5), tmp_path)
+    train = data.vectors[data.train.rows]
+    assert len(used) == QUICK.steps
+    assert all(np.array_equal(ranges.low, train.min(0)) for ranges in used)
+    assert all(np.array_equal(ranges.high, train.max(0)) for ranges in used)
+
+
+def test_what_was_learned_from_changed_vectors_too_comes_back_from_them(data, new_inverter, encoder, tmp_path):
+    rows = data.train.rows[::30][:8]
+    texts = [data.corpus.texts[row] for row in rows]
+    vectors = encoder.encode(texts)
+    binary = quantized(vectors, "binary", Ranges.of(vectors))
+    rare = {"evaluate_every": 200, "sample_every": 200, "checkpoint_every": 200}
+    config = replace(QUICK, steps=200, learning_rate=3e-3, projection_learning_rate=3e-3, **rare)
+    came_back = {}
+    for name, changes in (("plain", {}), ("changed", {"quantize": ["binary"], "changed_share": 0.5})):
+        inverter = new_inverter()
+        few = replace(data, train=Examples(data.corpus, rows, data.vectors, inverter.tokenizer, 24))
+        fit(inverter, few, replace(config, **changes), tmp_path / name)
+        assert inverter.invert(vectors) == texts
+        came_back[name] = sum(a == b for a, b in zip(inverter.invert(binary), texts, strict=True))
+    assert came_back["plain"] < came_back["changed"] == len(texts) == 8
+
+
+def test_a_truncation_that_keeps_all_is_refused(data, new_inverter, tmp_path):
+    with pytest.raises(ValueError, match=r"training\.truncate is 32, but the encoder's vectors have 32 dimensions"):
+        fit(new_inverter(), data, replace(QUICK, truncate=[32], changed_share=0.5), tmp_path)
 
 
 def test_the_best_inverter_is_chosen_by_decoded_text_not_by_loss(data, new_inverter, tmp_path, monkeypatch):

@@ -81,6 +81,10 @@ class Examples:
             torch.from_numpy(self.vectors[self.rows[members]]), torch.from_numpy(ids), torch.from_numpy(lengths)
         )
 
+    def sample(self, count: int) -> np.ndarray:
+        """Vectors of `count` examples, or of all where there are fewer, evenly spread: (n, D)."""
+        return self.vectors[self.rows[np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)]]
+
     def plan(
         self, prefix_length: int, batch_tokens: int, seed: int, epoch: int, batch_sentences: int | None = None
     ) -> list[np.ndarray]:

@@ -275,6 +275,10 @@ class ProjectionConfig:
         )
 
 
+QUANTIZATIONS = ("int8", "binary", "fp16")
+"""Ways of keeping vectors in fewer bits."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The optimisation, its budget, and what is logged and kept."""
@@ -310,10 +314,16 @@ class TrainingConfig:
     correction_fraction: float = 0.0
     """Share of the steps, and of the training sentences, that teach to correct hypotheses: they start after 30% of the
     budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
+    quantize: list[str] | None = None
+    """Change training vectors as vector stores do: `int8` (in the ranges of the training vectors), `binary`, `fp16`."""
+    truncate: list[int] | None = None
+    """Change training vectors so: keep only this many leading dimensions, with zeros after them."""
+    changed_share: float | None = None
+    """Share of the vectors that are changed, each in one of the ways of quantize and truncate, before any noise."""
     precision: str = "auto"
     """`bf16`, `fp32`, or `auto`: bf16 where the hardware multiplies it fast."""
     seed: int = 0
-    """Of the weights, the order of the batches, dropout and noise."""
+    """Of the weights, the order of the batches, dropout, noise, and which vectors are changed."""
     evaluate_every: int = 500
     """Steps between evaluations on validation sentences; each can become the best checkpoint."""
     evaluate_sentences: int = 256
@@ -375,6 +385,37 @@ class TrainingConfig:
                 value is None or low < value <= high, f"training.sample_{name} is {value}; expected more than {low}"
             )
         _require(self.noise >= 0, f"training.noise is {self.noise}; expected >= 0")
+        self._check_changes()
+
+    def _check_changes(self) -> None:
+        ways = [name for name in ("quantize", "truncate") if getattr(self, name) is not None]
+        for name in ways:
+            _require(bool(getattr(self, name)), f"training.{name} is empty; expected at least one value, or null")
+            _require(
+                0 < (self.changed_share or 0) <= 1,
+                f"training.{name} is given and training.changed_share is {self.changed_share}; expected the share of "
+                "the vectors that are changed, above 0 and up to 1",
+            )
+        _require(
+            self.changed_share is None or bool(ways),
+            "training.changed_share has no effect without training.quantize or training.truncate",
+        )
+        for kind in self.quantize or ():
+            _one_of("training.quantize", kind, QUANTIZATIONS)
+        for count in self.truncate or ():
+            _require(count > 0, f"training.truncate is {count}; expected > 0")
+
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse what cannot be done to vectors of this dimension.
+
+        Raises:
+            ValueError: a truncation that keeps all of a vector.
+        """
+        for count in self.truncate or ():
+            _require(
+                count < dimension,
+                f"training.truncate is {count}, but the encoder's vectors have {dimension} dimensions; expected fewer",
+            )
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,22 @@ class Reconstruction:
     """The best text and the queries so far, after each round; the first is plain inversion."""
 
 
+class RefinementStopped(ValueError):  # noqa: N818 - what was found before is not lost
+    """The encoder failed half-way: that is the cause, and what was found before is kept here."""
+
+    def __init__(self, reconstructions: list[Reconstruction | None], finished: int, cause: Exception) -> None:
+        self.reconstructions = reconstructions
+        """One for each vector, in order: the best so far; None where no text had been compared yet."""
+        self.finished = finished
+        """How many of the vectors needed nothing more."""
+        self.begun = len(reconstructions) - reconstructions.count(None) - finished
+        """How many had been refined in part."""
+        super().__init__(
+            f"refinement stopped with {finished:,} of {len(reconstructions):,} vectors done and {self.begun:,} done in "
+            f"part: {str(cause) or type(cause).__name__}"
+        )
+
+
 @dataclass(frozen=True)
 class _Proposal:
     """A text that is to be written."""
@@ -152,8 +168,8 @@ def refine(
         batch_size: vectors that are worked on at a time.
 
     Raises:
-        ValueError: rounds or candidates below 0, beams below 1, vectors that `Inverter.invert` refuses, or an
-            encoder that fails.
+        RefinementStopped: the encoder failed half-way; it holds what was found before.
+        ValueError: rounds or candidates below 0, beams below 1, or vectors that `Inverter.invert` refuses.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
     for name, value, least in (
@@ -171,7 +187,15 @@ def refine(
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
         batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit)
-        found += batch.refine(rounds, candidates)
+        try:
+            batch.refine(rounds, candidates)
+        except (ValueError, MemoryError) as error:  # as encode_checked says that the encoder failed
+            inverter.train(was_training)
+            so_far = [_result(search) if search.seen else None for search in batch.searches]
+            rest: list[None] = [None] * (len(rows) - start - len(so_far))
+            finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
+            raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
+        found += [_result(search) for search in batch.searches]
     inverter.train(was_training)
     return found
 
@@ -186,19 +210,19 @@ class _Batch:
         self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
 
-    def refine(self, rounds: int, candidates: int) -> list[Reconstruction]:
+    def refine(self, rounds: int, candidates: int) -> None:
         """Search for as many rounds, each vector until it is found."""
         self._propose([_Proposal(search.place, None) for search in self.searches])
         for step in range(1, rounds + 1):
             proposals: list[_Proposal] = []
             for search in self.searches:
-                if not search.found and (chosen := search.proposals(candidates)):
-                    proposals += chosen
-                    search.spent = step
+                if not search.found:
+                    proposals += search.proposals(candidates)
             if not proposals:
                 break
             self._propose(proposals)
-        return [_result(search) for search in self.searches]
+            for place in {proposal.place for proposal in proposals}:
+                self.searches[place].spent = step
 
     def _propose(self, proposals: Sequence[_Proposal]) -> None:
         """Write the proposals, encode those that no vector had before, together, and note how close they came."""

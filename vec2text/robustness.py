@@ -1,4 +1,4 @@
-"""Robustness: vectors as vector stores keep them, and what keeping them so costs in retrieval.
+"""Robustness: vectors as vector stores keep them, for training and for judging, and what that costs in retrieval.
 
 Knows nothing of texts, inverters or files.
 
@@ -7,11 +7,30 @@ Shapes: N vectors, D vector dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-QUANTIZATIONS = ("int8", "binary", "fp16")
+from vec2text.config import QUANTIZATIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """What quantization needs to know of the vectors that it is for."""
+
+    low: np.ndarray
+    """(D,) the least number of each dimension."""
+    high: np.ndarray
+    """(D,) the greatest."""
+    length: float
+    """Of the vectors, on average."""
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Ranges:
+        """Those of (N, D) vectors."""
+        return cls(vectors.min(0), vectors.max(0), float(np.linalg.norm(vectors, axis=1).mean()))
 
 
 def noisy(vectors: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
@@ -30,23 +49,30 @@ def noisy(vectors: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     return (vectors + spread * noise).astype(np.float32)
 
 
-def quantized(vectors: np.ndarray, kind: str) -> np.ndarray:
+def quantized(vectors: np.ndarray, kind: str, ranges: Ranges | None = None) -> np.ndarray:
     """Vectors that were kept in fewer bits, as they are read back: (N, D) float32.
 
-    `int8`: 256 even steps between the least and the greatest number of each dimension in this set. `binary`: the sign
-    of each number, at the mean length of the set. Both as sentence-transformers' quantize_embeddings (A. Shakir et
-    al., Binary and scalar embedding quantization, 2024, https://huggingface.co/blog/embedding-quantization), but that
-    numbers go to the nearest step, not to the one below. `fp16`: half precision.
+    `int8`: 256 even steps between the least and the greatest number of each dimension; what lies beyond goes to the
+    end. `binary`: the sign of each number, at the mean length. Both as sentence-transformers' quantize_embeddings (A.
+    Shakir et al., Binary and scalar embedding quantization, 2024,
+    https://huggingface.co/blog/embedding-quantization), but that numbers go to the nearest step, not to the one below.
+    `fp16`: half precision.
+
+    Args:
+        vectors: (N, D).
+        kind: one of QUANTIZATIONS.
+        ranges: of the vectors that the store was set up with; None: of these.
 
     Raises:
         ValueError: another kind.
     """
     if kind == "int8":
-        low, high = vectors.min(0), vectors.max(0)  # (D,)
-        step = np.where(high > low, (high - low) / 255, 1)
-        return (low + step * np.round((vectors - low) / step)).astype(np.float32)
+        known = ranges or Ranges.of(vectors)
+        step = (known.high - known.low) / 255  # (D,)
+        steps = np.round((vectors - known.low) / np.where(step > 0, step, 1)).clip(0, 255)
+        return (known.low + step * steps).astype(np.float32)
     if kind == "binary":
-        length = np.linalg.norm(vectors, axis=1).mean()
+        length = (ranges or Ranges.of(vectors)).length
         return (np.where(vectors > 0, 1, -1) * length / np.sqrt(vectors.shape[1])).astype(np.float32)
     if kind == "fp16":
         return vectors.astype(np.float16).astype(np.float32)
@@ -87,9 +113,48 @@ def changed(
         seed: of the noise.
     """
     found = {f"noise {share:g}": noisy(vectors, share, seed) for share in noise}
-    found |= {kind: quantized(vectors, kind) for kind in quantize}
-    found |= {f"first {dimensions} dimensions": truncated(vectors, dimensions) for dimensions in truncate}
+    found |= {name: change(vectors) for name, change in _changes(quantize, truncate, None).items()}
     return {name: _of_length(kept, 1.0) for name, kept in found.items()} if normalized else found
+
+
+def partly_changed(
+    vectors: np.ndarray,
+    share: float,
+    ranges: Ranges,
+    random: np.random.Generator,
+    *,
+    quantize: Sequence[str] = (),
+    truncate: Sequence[int] = (),
+    normalized: bool = False,
+) -> np.ndarray:
+    """Vectors of which some are as vector stores keep them, for an inverter to learn both from: (N, D) float32.
+
+    Args:
+        vectors: (N, D); they stay as they are.
+        share: the probability with which each vector is changed, in one of the ways, all of which are as likely.
+        ranges: of all vectors, of which these are a few.
+        random: draws.
+        quantize: kinds, see `quantized`.
+        truncate: numbers of dimensions, see `truncated`.
+        normalized: bring what is changed to length 1, as in `changed`.
+    """
+    changes = list(_changes(quantize, truncate, ranges).values())
+    drawn = np.where(random.random(len(vectors)) < share, random.integers(len(changes), size=len(vectors)), -1)
+    found = vectors.astype(np.float32)  # a copy
+    for number, change in enumerate(changes):
+        kept = change(vectors[drawn == number])
+        found[drawn == number] = _of_length(kept, 1.0) if normalized else kept
+    return found
+
+
+def _changes(
+    quantize: Sequence[str], truncate: Sequence[int], ranges: Ranges | None
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """What quantizes and truncates, each by its name."""
+    found: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        kind: partial(quantized, kind=kind, ranges=ranges) for kind in quantize
+    }
+    return found | {f"first {count} dimensions": partial(truncated, dimensions=count) for count in truncate}
 
 
 def recall_at(k: int, queries: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -83,6 +83,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
             check_rows(first)
             fingerprint = fingerprint.measured(first)
         _same_data(folder, corpus, first)
+    config.training.check_dimension(fingerprint.dimension)
     # The inverter before the vectors of all sentences, which may take hours: what does not fit is said now.
     set_seed(config.training.seed)
     longest, corrects = config.data.max_tokens, bool(config.training.correction_fraction)

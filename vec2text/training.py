@@ -30,7 +30,11 @@ from vec2text.evaluation import Evaluation, Scores, evaluate, score
 from vec2text.inverter import Inverter
 from vec2text.optimizer import bf16, make_optimizers, schedule
 from vec2text.refinement import refine
+from vec2text.robustness import Ranges, partly_changed
 from vec2text.runlog import RunLog
+
+_RANGED = 10_000
+"""Training vectors that tell the ranges for quantization."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error
@@ -87,7 +91,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     Raises:
         TrainingStopped: Ctrl-C or SIGTERM; a checkpoint is saved.
         DivergedError: the loss is no number; the last good checkpoint stays.
-        ValueError: the checkpoint is broken, or batch_tokens is too small.
+        ValueError: the checkpoint is broken, batch_tokens is too small, or truncate keeps all of a vector.
     """
     AcceleratorState._reset_state()  # of an earlier fit in this process, perhaps of another precision
     accelerator = Accelerator(
@@ -141,6 +145,8 @@ class _Run:
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self.drafts = self._drafts() if config.correction_fraction else None
         self.references, self.vectors = data.held_out("validation", config.evaluate_sentences)
+        config.check_dimension(inverter.fingerprint.dimension)
+        self.ranges = Ranges.of(data.train.sample(_RANGED)) if config.changed_share else None
         self.total_steps = config.steps
         if config.epochs is not None:
             plain = config.epochs * (len(self._plan(0)) // config.accumulation)
@@ -196,9 +202,9 @@ class _Run:
         for group in self.groups:
             group["lr"] = group["peak"] * schedule(share, config.warmup)
         losses = []
-        for _ in range(config.accumulation):
+        for number in range(config.accumulation):
             batch, hypotheses = next(batches)
-            vectors = batch.vectors.to(accelerator.device)
+            vectors = self._changed(batch.vectors, number).to(accelerator.device)
             if config.noise:
                 spread = config.noise * vectors.norm(dim=1, keepdim=True) / vectors.shape[1] ** 0.5
                 vectors = vectors + spread * torch.randn_like(vectors)
@@ -223,6 +229,24 @@ class _Run:
             optimizer.step()
             optimizer.zero_grad()
         return mean
+
+    def _changed(self, vectors: torch.Tensor, number: int) -> torch.Tensor:
+        """The vectors (B, D) of a step's batch, of which some are as vector stores keep them."""
+        config, progress = self.config, self.progress
+        if not self.ranges or not config.changed_share:
+            return vectors
+        # Of the batch alone, so that a run that is gone on with draws the same; the third number is not that of _plan.
+        random = np.random.default_rng([config.seed, progress.step, 1 + number, self.accelerator.process_index])
+        found = partly_changed(
+            vectors.numpy(),
+            config.changed_share,
+            self.ranges,
+            random,
+            quantize=config.quantize or (),
+            truncate=config.truncate or (),
+            normalized=self.inverter.fingerprint.normalized,
+        )
+        return torch.from_numpy(found)
 
     def _share(self) -> float:
         """How much of the budget is spent, 0 to 1."""

@@ -1,0 +1,39 @@
+"""What the commands say on standard error: one line each, the name of the command before it."""
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from vec2text.commandline import Parser, complain, warn_in_lines
+
+
+def test_a_complaint_is_one_line_and_gives_the_exit_code(capsys):
+    assert complain("tool.py", ValueError("first\n  second")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "tool.py: first second\n")
+
+
+def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        Parser(prog="tool.py").parse_args(["--flag"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "tool.py: unrecognized arguments: --flag; see --help\n"
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_place_that_warns_is_heard_once(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", None)  # put back in the end
+    warn_in_lines("tool.py")
+    for row in range(3):
+        warnings.warn(f"row {row}\nis odd", stacklevel=1)
+    warnings.warn("something else", stacklevel=1)
+    assert capsys.readouterr().err == "tool.py: warning: row 0 is odd\ntool.py: warning: something else\n"
+
+
+def test_it_loads_nothing_heavy():
+    code = "import sys, vec2text.commandline; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "argparse" in loaded
+    assert not {"numpy", "torch", "rich"} & set(loaded)
