@@ -81,6 +81,10 @@ def test_every_field_of_the_schema_is_explained():
 
 SCRATCH = {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary_size": 300, "dropout": 0.0}
 CONTRADICTIONS = [
+    (lambda: TrainingConfig(optimizer="lion"), r"training\.optimizer is 'lion'"),
+    (lambda: TrainingConfig(muon_learning_rate=1e-3), "muon_learning_rate has no effect with training.optimizer=adamw"),
+    (lambda: TrainingConfig(optimizer="muon", muon_learning_rate=0.0), "muon_learning_rate is 0.0; expected > 0"),
+    (lambda: TrainingConfig(correction_fraction=0.8), r"correction_fraction is 0\.8; expected 0 to 0\.7"),
     (lambda: TrainingConfig(steps=3, minutes=1), r"training\.steps and training\.minutes contradict"),
     (lambda: TrainingConfig(steps=0), r"training\.steps is 0"),
     (lambda: TrainingConfig(precision="fp16"), "fp16.*expected one of auto, bf16, fp32"),
@@ -155,6 +159,6 @@ def test_differences_name_every_changed_value():
     other = replace(config, training=replace(config.training, seed=7))
     assert other.differences(asdict(config)) == ["training.seed: 0 -> 7"]
     before = asdict(config)
-    for name in ("quantize", "truncate", "changed_share"):
+    for name in ("quantize", "truncate", "changed_share", "optimizer", "correction_fraction"):
         del before["training"][name]
     assert config.differences(before) == []  # a run that was started before there were such options can go on

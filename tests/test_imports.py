@@ -11,11 +11,23 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"commandline", "config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals"},
+    {
+        "commandline",
+        "config",
+        "correction",
+        "loss",
+        "storage",
+        "vectors",
+        "decoding",
+        "exploration",
+        "sentences",
+        "intervals",
+    },
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"evaluation", "batches", "refinement"},
+    {"drafts"},
     {"training"},
     {"runs"},
 ]

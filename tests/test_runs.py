@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import read_jsonl
 
 from vec2text import Inverter, runs
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
 from vec2text.corpus import build_corpus
+from vec2text.encoders import load_encoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.storage import locked
 
@@ -36,6 +38,32 @@ def test_a_run_ends_with_a_judged_inverter_and_is_reused(config, tmp_path):
     for word in ("exact match", "BLEU", "nearest training sentence", "zero vector", "prefix length 2", "greedy"):
         assert word in table
     assert runs.train(config) == report
+
+
+def test_a_run_with_correction_keeps_sentences_for_it_and_ends_with_an_inverter_that_corrects(config, labse, tmp_path):
+    training = replace(config.training, steps=8, optimizer="muon", correction_fraction=0.4, evaluate_every=4)
+    runs.train(replace(config, training=training))
+    folder = tmp_path / "runs" / "a"
+    inverter = Inverter.from_pretrained(folder / "inverter")
+    assert inverter.correction is not None
+    assert any(parameter.any() for parameter in inverter.correction.parameters())  # zeros before they were trained
+    assert inverter.decoder.config.n_positions == 3 * 2 + 2 * config.data.max_tokens + 1
+    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if "loss/validation" in row]
+    assert {"validation/bleu", "validation/corrected_bleu", "validation/corrected_similarity"} <= set(rows[-1])
+    encoder = inverter.fingerprint.open_encoder()
+    known = runs.known_sentences(folder, encoder, inverter.fingerprint)
+    corpus = build_corpus(config.data, lambda text: None)
+    assert sorted(known) == sorted(corpus.texts[row] for row in corpus.rows("train"))
+    assert inverter.training_summary["training sentences"] == len(corpus.rows("train"))
+
+
+def test_correction_without_an_encoder_is_refused_before_the_work(config, sentences, labse, tmp_path):
+    vectors = load_encoder(EncoderConfig(str(labse))).encode(sentences)
+    np.savez(tmp_path / "pairs.npz", text=np.array(sentences), vector=vectors)
+    data = replace(config.data, paths=[str(tmp_path / "pairs.npz")])
+    given = replace(config, encoder=EncoderConfig("them", kind="precomputed", vectors=[]), data=data)
+    with pytest.raises(ValueError, match=r"correction_fraction is 0\.4.*encoder\.kind=precomputed"):
+        runs.train(replace(given, training=replace(config.training, correction_fraction=0.4)))
 
 
 def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):

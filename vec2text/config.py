@@ -3,7 +3,7 @@
 Knows no torch, no Hydra and no file: only values, and which of them contradict each other.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 MISSING: Any = "???"
@@ -456,6 +456,13 @@ class RunConfig:
                 items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
             return items
 
-        ours, theirs = flat(asdict(self)), flat(other)
-        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-        return [f"{key}: {theirs.get(key)} -> {ours.get(key)}" for key in keys]
+        groups = [(group.name, getattr(self, group.name)) for group in fields(self)]
+        defaults = {
+            f"{name}.{value.name}": value.default
+            for name, group in groups
+            if is_dataclass(group)
+            for value in fields(group)
+        }
+        # What was saved before there was an option had what is now its default.
+        ours, theirs = flat(asdict(self)), {**defaults, **flat(other)}
+        return [f"{key}: {theirs.get(key)} -> {value}" for key, value in ours.items() if theirs.get(key) != value]

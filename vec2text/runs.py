@@ -71,6 +71,11 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
         find_decoder(config.decoder.name)
     if encoder is None and config.encoder.kind != "precomputed":
         encoder = load_encoder(config.encoder)
+    if encoder is None and config.training.correction_fraction:
+        raise ValueError(
+            f"training.correction_fraction is {config.training.correction_fraction}, but correction embeds what the "
+            "inverter writes, and encoder.kind=precomputed cannot: name the encoder, or leave it at 0"
+        )
     with state.main_process_first():
         corpus = build_corpus(config.data, getattr(encoder, "fault", lambda text: None))
         if encoder is None:

@@ -296,8 +296,8 @@ class _Run:
         return share >= CORRECTION_STARTS and (self.progress.step * rate) % 1 + rate >= 1
 
     def _drafts(self) -> Drafts:
-        if self.data.correction is None or self.data.encoder is None:
-            raise ValueError("training.correction_fraction needs the encoder, to embed what is to be corrected")
+        assert self.data.correction is not None
+        assert self.data.encoder is not None
         accelerator, config = self.accelerator, self.config
         part = (accelerator.process_index, accelerator.num_processes)
         tokens = config.batch_tokens or DEFAULT_BATCH_TOKENS
