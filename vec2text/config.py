@@ -465,4 +465,5 @@ class RunConfig:
         }
         # What was saved before there was an option had what is now its default.
         ours, theirs = flat(asdict(self)), {**defaults, **flat(other)}
-        return [f"{key}: {theirs.get(key)} -> {value}" for key, value in ours.items() if theirs.get(key) != value]
+        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+        return [f"{key}: {theirs.get(key)} -> {ours.get(key)}" for key in keys]

@@ -102,6 +102,8 @@ class _Search:
     """Texts and their cosine to the target."""
     written: dict[str, tuple[_Proposal, Path]] = field(default_factory=dict)
     """How each text was written."""
+    corrected: dict[str, Path] = field(default_factory=dict)
+    """How the correction of each hypothesis was written."""
     tried: set[_Proposal] = field(default_factory=set)
     history: list[tuple[str, int]] = field(default_factory=list)
     spent: int = 0
@@ -132,11 +134,13 @@ class _Search:
         return chosen
 
     def _branches(self, text: str, rank: int) -> Iterator[tuple[float, _Proposal]]:
-        written, path = self.written[text]
+        source, path = self.written[text][0].source, self.written[text][1]
+        if text in self.corrected:  # what is known of its faults tells best where to branch
+            source, path = text, self.corrected[text]
         before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
         for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
             for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-                branch = _Proposal(self.place, written.source, (*path.ids[:place], token))
+                branch = _Proposal(self.place, source, (*path.ids[:place], token))
                 if np.isfinite(score) and branch not in self.tried:
                     yield before[place] + score - _RANK_COST * rank, branch
 
@@ -232,6 +236,8 @@ class _Batch:
             for proposal, path, text in zip(
                 part, paths, self.inverter.texts([path.ids for path in paths]), strict=True
             ):
+                if proposal.source is not None and not proposal.begin:
+                    self.searches[proposal.place].corrected[proposal.source] = path
                 if text not in self.searches[proposal.place].seen:
                     fresh.setdefault((proposal.place, text), (proposal, path))
         # The same text may be proposed for several vectors: it is encoded once.
