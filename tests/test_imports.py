@@ -12,10 +12,11 @@ import vec2text
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
     {"config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals", "robustness"},
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"},
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "calibration"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
-    {"evaluation", "batches", "refinement"},
+    {"batches", "refinement"},
+    {"evaluation"},
     {"training"},
     {"runs"},
 ]

@@ -22,11 +22,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.fingerprint import Fingerprint
-from vec2text.loss import chunked_cross_entropy
+from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.projection import Projection
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
@@ -44,6 +45,7 @@ class Inverter(nn.Module):
         fingerprint: the vector space that it is for.
         max_tokens: the longest text, in tokens, that it is trained on.
         training: summary of how it was made, kept in inverter.json.
+        calibration: how sure a reconstruction is; None: nobody has measured it.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Inverter(nn.Module):
         fingerprint: Fingerprint,
         max_tokens: int,
         training: dict[str, Any] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.projection, self.tokenizer = projection, tokenizer
         self.decoder: Any = decoder  # each architecture has a type of its own
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
+        self.calibration = calibration
         self.end_id = int(tokenizer.eos_token_id)
 
     @classmethod
@@ -186,6 +190,48 @@ class Inverter(nn.Module):
         prefixes: torch.Tensor = self.projection(batch).to(self.decoder.get_input_embeddings().weight.dtype)
         return prefixes
 
+    @torch.inference_mode()
+    def log_probabilities(self, rows: torch.Tensor, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
+        """How likely plain inversion writes given texts: log-probability, mean over tokens and the end token, (N,).
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector; of one that is longer than the GPT has positions for, the beginning counts.
+            batch_size: texts that are read at a time.
+        """
+        assert len(rows) == len(texts)
+        was_training = self.training
+        self.eval()
+        head, room = self.decoder.get_output_embeddings(), self._room()
+        means: list[float] = []
+        for start in range(0, len(texts), batch_size):
+            part = list(texts[start : start + batch_size])
+            found = self.tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            # Broken characters may take more tokens than those that they were written with.
+            tokens = [[*ids[:room], self.end_id] for ids in found["input_ids"]]
+            lengths = torch.tensor([len(ids) for ids in tokens])
+            targets = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokens], batch_first=True)  # (B, T + 1)
+            counted = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
+            targets, counted = targets.to(self.device), counted.to(self.device)
+            vectors = rows[start : start + batch_size].to(self.device, self.projection.dtype)
+            hidden = self._text_states(vectors, targets[:, :-1])[counted]  # (counted tokens, H)
+            scores = chunked_log_probabilities(hidden, head.weight, head.bias, targets[counted]).cpu()
+            means += [float(row.mean()) for row in scores.split(lengths.tolist())]
+        self.train(was_training)
+        return np.array(means)
+
+    def confidences(self, rows: torch.Tensor, texts: Sequence[str], similarities: np.ndarray) -> np.ndarray | None:
+        """The probability of each text to be exactly what its vector was made of: (N,); None without calibration.
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector.
+            similarities: (N,) cosine of each text's vector to its row.
+        """
+        if self.calibration is None:
+            return None
+        return self.calibration.confidences(similarities, self.log_probabilities(rows, texts))
+
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens and with single spaces."""
         found = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -197,10 +243,14 @@ class Inverter(nn.Module):
         Raises:
             ValueError: `max_tokens` is more than there is room for.
         """
-        positions = getattr(self.decoder.config, "max_position_embeddings", None)
-        room = None if positions is None else positions - self.projection.config.prefix_length
+        room = self._room()
         if room is not None and max_tokens > room:
             raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {room}")
+
+    def _room(self) -> int | None:
+        """Text tokens for which the GPT has positions; None: any number."""
+        positions = getattr(self.decoder.config, "max_position_embeddings", None)
+        return None if positions is None else int(positions) - self.projection.config.prefix_length
 
     def rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
         """Vectors as checked (N, D) float32 rows, on the CPU.
@@ -258,10 +308,13 @@ class Inverter(nn.Module):
         try:
             fingerprint = Fingerprint.from_dict(description["fingerprint"])
             config = ProjectionConfig(**description["projection"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{folder}/inverter.json is broken: {error!r}; save the inverter again") from error
+            known = description.get("calibration")  # not in older inverters
+            calibration = None if known is None else Calibration.from_dict(known)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{folder}/inverter.json is broken: {reason}; save the inverter again") from error
         inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]))
-        inverter.training_summary = description["training"]
+        inverter.training_summary, inverter.calibration = description["training"], calibration
         if "base" in description and not np.allclose(inverter._base_mark(), description["base"], rtol=0.02, atol=1e-3):
             raise ValueError(
                 f"{folder}/decoder is an adapter, and the model that it was trained on top of is another one than that "
@@ -316,6 +369,7 @@ class Inverter(nn.Module):
             "fingerprint": self.fingerprint.to_dict(),
             "max_tokens": self.max_tokens,
             "training": self.training_summary,
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
 
     def _card(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,8 @@ def refine(
     inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+        batch = rows[start : start + batch_size]
+        found += _with_confidence(inverter, batch, _refine_batch(inverter, encoder, batch, rounds, candidates, limit))
     inverter.train(was_training)
     return found
 
@@ -206,3 +207,12 @@ def _result(search: _Search, rounds: int) -> Reconstruction:
     best = hypotheses[0]
     history = tuple(search.history)
     return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), rounds, history)
+
+
+def _with_confidence(inverter: Inverter, rows: torch.Tensor, found: list[Reconstruction]) -> list[Reconstruction]:
+    """The same, with the confidence in each text where the inverter has been calibrated."""
+    similarities = np.array([result.similarity for result in found])
+    confidences = inverter.confidences(rows, [result.text for result in found], similarities)
+    if confidences is None:
+        return found
+    return [replace(result, confidence=float(sure)) for result, sure in zip(found, confidences, strict=True)]
