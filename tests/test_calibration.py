@@ -13,21 +13,20 @@ from vec2text.evaluation import calibrate, reliability
 from vec2text.metrics import reliability_error
 from vec2text.refinement import refine
 
-SURE = Calibration(closeness=2.0, likelihood=3.0, bias=-5.0, fitted_on=100)
+SURE = Calibration(closeness=2.0, case=1.0, bias=-8.0, fitted_on=100)
 
 
 def draw(count, seed=0, truth=SURE):
     """Reconstructions, and which of them are exact when `truth` says how likely each is."""
     random = np.random.default_rng(seed)
     similarities = 1 - 10 ** -random.uniform(0, 6, count)
-    known = similarities, -random.exponential(0.7, count)
+    known = similarities, random.random(count) ** 0.2
     return known, random.random(count) < truth.confidences(*known)
 
 
 def test_it_is_logistic_regression_as_scikit_learn_does_it():
     known, exact = draw(400)
     features = _features(*known)
-    features = (features - features.mean(0)) / features.std(0)
     hits = exact.sum()
     targets = np.where(exact, (hits + 1) / (hits + 2), 1 / (400 - hits + 2))
     weights, bias = _logistic(features, targets)
@@ -52,18 +51,18 @@ def test_what_was_fitted_holds_on_others():
 def test_closer_and_likelier_texts_are_never_less_sure(seed):
     """Also where the sentences that it was fitted on say nothing, or the contrary."""
     known, exact = draw(60, seed)
-    closer, likelier = np.linspace(-1, 1, 50), np.linspace(-9, 0, 50)
+    closer, likelier = np.linspace(-1, 1, 50), np.linspace(0, 1, 50)
     for truth in (exact, np.random.default_rng(seed).random(60) < 0.5, ~exact):
         fitted = Calibration.fit(*known, truth)
-        assert (np.diff(fitted.confidences(closer, np.full(50, -0.5))) >= 0).all()
+        assert (np.diff(fitted.confidences(closer, np.full(50, 0.9))) >= 0).all()
         assert (np.diff(fitted.confidences(np.full(50, 0.9), likelier)) >= 0).all()
     fitted = Calibration.fit(*known, exact)
-    assert np.ptp(fitted.confidences(closer, np.full(50, -0.5))) > 0.1
+    assert np.ptp(fitted.confidences(closer, np.full(50, 0.9))) > 0.1
 
 
 def test_a_text_of_the_same_vector_in_an_unlikely_case_is_less_sure():
-    similar, odd = SURE.confidences(np.ones(2), np.array([-0.1, -2.0]))
-    assert similar > 0.99 > 0.9 > odd
+    usual, odd = SURE.confidences(np.ones(2), np.array([0.999, 0.1]))
+    assert usual > 0.99 > 0.9 > odd
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
@@ -85,8 +84,8 @@ def test_where_a_line_tells_them_apart_it_ends():
 
 def test_what_is_the_same_everywhere_says_nothing():
     known, exact = draw(100)
-    fitted = Calibration.fit(known[0], np.full(100, -3.0), exact)
-    assert fitted.likelihood == 0
+    fitted = Calibration.fit(known[0], np.ones(100), exact)
+    assert fitted.case == 0
     assert fitted.closeness > 0
 
 
@@ -97,7 +96,10 @@ def test_nothing_to_fit_on_is_refused():
 
 
 def test_any_input_gives_a_probability():
-    extreme = np.array([-1.0, 0.0, 1.0, 1 + 1e-6]), np.array([-1e6, 0.0, -1e-9, -5.0])
+    extreme = (
+        np.array([-1.0, 0.0, 1.0, 1 + 1e-6]),
+        np.array([0.0, 1.0, 1e-300, 0.5]),
+    )
     for weights in (SURE, replace(SURE, closeness=1e4, bias=-1e4)):
         sure = weights.confidences(*extreme)
         assert ((sure >= 0) & (sure <= 1)).all()
@@ -114,12 +116,12 @@ def test_the_same_sentences_give_the_same_calibration_and_json_keeps_it():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([], r"calibration is '\[\]'; expected the numbers bias, closeness, fitted_on, likelihood"),
+        ([], r"calibration is '\[\]'; expected the numbers bias, case, closeness, fitted_on"),
         ("isotonic", "calibration is 'isotonic'; expected"),
         ({"bias": 1.0}, "calibration is .*; expected the numbers"),
         ({**SURE.to_dict(), "more": 1.0}, "calibration is .*; expected the numbers"),
         ({**SURE.to_dict(), "bias": "high"}, "calibration.bias is 'high'; expected a finite number"),
-        ({**SURE.to_dict(), "likelihood": float("nan")}, "calibration.likelihood is nan; expected a finite number"),
+        ({**SURE.to_dict(), "case": float("nan")}, "calibration.case is nan; expected a finite number"),
         ({**SURE.to_dict(), "closeness": None}, "calibration.closeness is None; expected a finite number"),
     ],
 )
@@ -148,7 +150,7 @@ def test_an_inverter_is_calibrated_on_plain_and_refined_texts(inverter, sentence
     assert fitted.fitted_on == 24
     assert calibrate(inverter, encoder, references, vectors) == fitted
     texts = [result.text for result in (*plain, *refined)]
-    known = inverter.log_probabilities(inverter.rows(np.tile(vectors, (2, 1))), texts)
+    known = inverter.case_probabilities(inverter.rows(np.tile(vectors, (2, 1))), texts)
     similarities = np.array([result.similarity for result in (*plain, *refined)])
     exact = np.array([text == reference for text, reference in zip(texts, references * 2, strict=True)])
     assert 0 < exact.sum() < 24

@@ -13,7 +13,7 @@ from vec2text.decoders import load_decoder
 from vec2text.decoding import explore
 from vec2text.fingerprint import Fingerprint
 
-CALIBRATION = Calibration(closeness=1.5, likelihood=0.25, bias=-3.0, fitted_on=200)
+CALIBRATION = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
 
 
 def tokenised(inverter, texts):
@@ -81,7 +81,7 @@ def test_the_log_probability_of_a_text_is_the_loss_that_it_had_in_training(inver
     found = inverter.log_probabilities(vectors, texts)
     assert inverter.training
     inverter.eval()
-    for row, mean in enumerate(found):
+    for row, mean in enumerate(found / (lengths + 1).numpy()):
         loss = inverter(vectors[row : row + 1], ids[row : row + 1, : lengths[row]], lengths[row : row + 1]).item()
         assert mean == pytest.approx(-loss, rel=1e-4)
     np.testing.assert_allclose(inverter.log_probabilities(vectors, texts, batch_size=3), found, rtol=1e-4)
@@ -94,14 +94,30 @@ def test_a_text_is_as_likely_as_when_it_is_written_token_by_token(inverter, enco
     begin = [[*ids, inverter.end_id] for ids in tokens]
     paths = explore(inverter.decoder, inverter.prefixes(rows), inverter.end_id, 60, begin=begin)
     assert [path.ids for path in paths] == begin
-    expected = [path.log_probabilities.mean() for path in paths]
+    expected = [path.log_probabilities.sum() for path in paths]
     np.testing.assert_allclose(inverter.log_probabilities(rows, texts), expected, rtol=1e-3)
+
+
+def test_the_probability_of_a_case_is_that_among_its_variants(inverter, batch):
+    texts = ["Anna met Tom.", "anna met tom.", "", "7"]
+    cases = inverter.case_probabilities(batch[0], texts)
+    variants = {
+        "Anna met Tom.": ["anna met tom.", "anna met Tom.", "Anna met tom."],
+        "anna met tom.": ["Anna met tom."],
+    }
+    for row, text in enumerate(texts):
+        some = [text, *variants.get(text, [])]
+        sums = inverter.log_probabilities(batch[0][[row] * len(some)], some)
+        assert cases[row] == pytest.approx(np.exp(sums[0]) / np.exp(sums).sum(), rel=1e-2)
+    assert 0 < cases[0] < 1
+    assert cases[2:].tolist() == [1, 1]  # there is but one way to write these
+    assert inverter.case_probabilities(batch[0][:0], []).shape == (0,)
 
 
 def test_an_empty_text_and_one_that_is_too_long_have_a_log_probability(inverter, batch):
     texts = ["", "", "long " * 200, "\ufffd" * 200]
-    found = inverter.log_probabilities(batch[0], texts)
-    assert np.isfinite(found).all()  # all of the GPT's 64 positions are taken
+    found = inverter.log_probabilities(batch[0], texts)  # of the GPT's 64 positions none is left
+    assert np.isfinite(found).all()
     logits = inverter.decoder(inputs_embeds=inverter.prefixes(batch[0])).logits[:, -1].log_softmax(-1)
     np.testing.assert_allclose(found[:2], logits[:2, inverter.end_id].detach(), rtol=1e-4)
     assert inverter.log_probabilities(batch[0][:0], []).shape == (0,)
@@ -231,7 +247,7 @@ def test_a_calibration_is_kept_and_is_missing_in_older_inverters(inverter, batch
     assert new.calibration == CALIBRATION
     sure = new.confidences(rows, texts, similarities)
     np.testing.assert_array_equal(sure, old.confidences(rows, texts, similarities))
-    expected = CALIBRATION.confidences(similarities, new.log_probabilities(rows, texts))
+    expected = CALIBRATION.confidences(similarities, new.case_probabilities(rows, texts))
     np.testing.assert_array_equal(sure, expected)
 
 

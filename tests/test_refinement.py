@@ -113,7 +113,7 @@ def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, 
     found = refine(inverter, encoder, vectors, rounds=rounds)
     assert [replace(result, confidence=None) for result in found] == plain
     texts, similarities = zip(*((result.text, result.similarity) for result in found), strict=True)
-    known = inverter.log_probabilities(inverter.rows(vectors), texts)
+    known = inverter.case_probabilities(inverter.rows(vectors), texts)
     expected = inverter.calibration.confidences(np.array(similarities), known)
     np.testing.assert_allclose([result.confidence for result in found], expected, rtol=1e-4)
     assert np.ptp(expected) > 0.01

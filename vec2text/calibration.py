@@ -16,7 +16,8 @@ import numpy as np
 
 _RESOLUTION = 1e-6
 """Cosines of one text, encoded in two batches, differ by about this much: closer than that says nothing."""
-_RIDGE = 0.1
+_CASE = 5.0  # nats: where the GPT is surer than that of a text's case, it need not be right as often
+_RIDGE = 1.0
 _STEPS = 100
 
 
@@ -24,58 +25,55 @@ _STEPS = 100
 class Calibration:
     """P(exact) = 1 / (1 + exp(-score)), the score being a weighted sum of the features below and a bias.
 
-    A similarity of 1 does not mean that the text is exact: many encoders read no case. How likely the GPT finds it
-    tells such texts from each other; the number of tokens added nothing. It holds for vectors and texts like those
-    that it was fitted on: one that a store has rounded, or that noise was added to, is no longer met to the last
-    digit, and gets too little confidence.
+    A similarity of 1 does not mean that the text is exact: many encoders read no case, and then only the GPT can tell
+    `march` from `March`. Tried and left out, since they added nothing: the text's whole log-probability, the mean over
+    its tokens, their number. It holds for vectors and texts like those that it was fitted on: a vector that a store
+    has rounded, or noise was added to, is no longer met to the last digit, and its text gets too little confidence.
     """
 
     closeness: float
     """Weight of -log10(1 - similarity + 1e-6), -0.3 to 6: never below 0."""
-    likelihood: float
-    """Weight of the mean log-probability of the text's tokens under plain inversion, in nats: never below 0."""
+    case: float
+    """Weight of the log-odds of the text among its case variants, under plain inversion, -5 to 5: never below 0."""
     bias: float
     fitted_on: int
     """Reconstructions that it was fitted on."""
 
-    def confidences(self, similarities: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
+    def confidences(self, similarities: np.ndarray, cases: np.ndarray) -> np.ndarray:
         """The probability of each of N texts to be exact: (N,), 0 to 1.
 
         Args:
             similarities: (N,) cosine of each text's vector to the target.
-            log_probabilities: (N,) mean over each text's tokens under plain inversion of the target, in nats.
+            cases: (N,) probability of each text among its case variants, 0 to 1.
         """
-        weights = np.array([self.closeness, self.likelihood])
-        return _sigmoid(_features(similarities, log_probabilities) @ weights + self.bias)
+        return _sigmoid(_features(similarities, cases) @ np.array([self.closeness, self.case]) + self.bias)
 
     @classmethod
-    def fit(cls, similarities: np.ndarray, log_probabilities: np.ndarray, exact: np.ndarray) -> Calibration:
+    def fit(cls, similarities: np.ndarray, cases: np.ndarray, exact: np.ndarray) -> Calibration:
         """Fit to N reconstructions of which it is known whether they are `exact`, (N,) bool.
 
         Logistic regression with a small ridge; its targets are those of J. Platt, Probabilistic outputs for support
         vector machines, 1999, section 2.2, a little inside of 0 and 1: so it ends, and claims no certainty, also
         where all are exact, or none, or a line tells them apart. What would make closer or likelier texts less sure
-        is chance, and left out.
+        is chance, and gets no weight.
 
         Raises:
             ValueError: nothing to fit on.
         """
         if not len(exact):
             raise ValueError("there is no reconstruction to calibrate confidence on; expected some hundreds")
-        features = _features(similarities, log_probabilities)
-        means, spreads = features.mean(0), features.std(0)
-        used = spreads > 1e-9  # what is the same everywhere says nothing
-        scaled = (features - means) / np.where(used, spreads, 1.0)
+        features = _features(similarities, cases)
+        used = np.ptp(features, axis=0) > 1e-9  # what is the same everywhere says nothing
         hits, misses = int(exact.sum()), int((~exact).sum())
         targets = np.where(exact, (hits + 1) / (hits + 2), 1 / (misses + 2))
         while True:
-            weights, bias = _logistic(scaled * used, targets)
+            weights, bias = _logistic(features * used, targets)
             wrong = (weights < 0) & used
             if not wrong.any():
                 break
             used = used & ~wrong
-        weights = np.where(used, weights / np.where(used, spreads, 1.0), 0.0)
-        return cls(float(weights[0]), float(weights[1]), float(bias - weights @ means), len(exact))
+        closeness, case = np.where(used, weights, 0.0).tolist()
+        return cls(closeness, case, bias, len(exact))
 
     def to_dict(self) -> dict[str, float]:
         """Plain values, for inverter.json."""
@@ -97,10 +95,11 @@ class Calibration:
         return cls(**values)
 
 
-def _features(similarities: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
-    """(N, F): closeness and likelihood."""
+def _features(similarities: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """(N, F): closeness and the log-odds of the case."""
     gaps = np.maximum(1.0 - np.asarray(similarities, np.float64), 0.0)  # rounding may bring a cosine above 1
-    return np.stack([-np.log10(gaps + _RESOLUTION), np.asarray(log_probabilities, np.float64)], 1)
+    inside = np.clip(cases, *_sigmoid(np.array([-_CASE, _CASE])))
+    return np.stack([-np.log10(gaps + _RESOLUTION), np.log(inside / (1 - inside))], 1)
 
 
 def _sigmoid(scores: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], v
         texts = [result.text for result in found]
         similarities = np.array([result.similarity for result in found])
         exact = metrics.exact_matches(references, texts)
-        known.append((similarities, inverter.log_probabilities(rows, texts), exact))
+        known.append((similarities, inverter.case_probabilities(rows, texts), exact))
     return Calibration.fit(*(np.concatenate(column) for column in zip(*known, strict=True)))
 
 

@@ -29,6 +29,7 @@ from vec2text.decoding import Decoding, decode
 from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.projection import Projection
+from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
 
@@ -192,7 +193,7 @@ class Inverter(nn.Module):
 
     @torch.inference_mode()
     def log_probabilities(self, rows: torch.Tensor, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
-        """How likely plain inversion writes given texts: log-probability, mean over tokens and the end token, (N,).
+        """The log-probability of given texts, and of their end, under plain inversion: (N,), in nats.
 
         Args:
             rows: (N, D), as `rows` gives them.
@@ -203,7 +204,7 @@ class Inverter(nn.Module):
         was_training = self.training
         self.eval()
         head, room = self.decoder.get_output_embeddings(), self._room()
-        means: list[float] = []
+        sums: list[float] = []
         for start in range(0, len(texts), batch_size):
             part = list(texts[start : start + batch_size])
             found = self.tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)
@@ -216,9 +217,23 @@ class Inverter(nn.Module):
             vectors = rows[start : start + batch_size].to(self.device, self.projection.dtype)
             hidden = self._text_states(vectors, targets[:, :-1])[counted]  # (counted tokens, H)
             scores = chunked_log_probabilities(hidden, head.weight, head.bias, targets[counted]).cpu()
-            means += [float(row.mean()) for row in scores.split(lengths.tolist())]
+            sums += [float(row.sum()) for row in scores.split(lengths.tolist())]
         self.train(was_training)
-        return np.array(means)
+        return np.array(sums)
+
+    def case_probabilities(self, rows: torch.Tensor, texts: Sequence[str]) -> np.ndarray:
+        """The probability of each text among its case variants, under plain inversion: (N,), 0 to 1.
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector.
+        """
+        variants = [case_variants(text) for text in texts]  # the text itself is the first
+        counts = np.array([len(some) for some in variants], np.int64)
+        owners, firsts = np.repeat(np.arange(len(texts)), counts), counts.cumsum() - counts
+        scores = self.log_probabilities(rows[owners], [text for some in variants for text in some])
+        found: np.ndarray = np.exp(scores[firsts] - np.logaddexp.reduceat(scores, firsts))
+        return found
 
     def confidences(self, rows: torch.Tensor, texts: Sequence[str], similarities: np.ndarray) -> np.ndarray | None:
         """The probability of each text to be exactly what its vector was made of: (N,); None without calibration.
@@ -230,7 +245,7 @@ class Inverter(nn.Module):
         """
         if self.calibration is None:
             return None
-        return self.calibration.confidences(similarities, self.log_probabilities(rows, texts))
+        return self.calibration.confidences(similarities, self.case_probabilities(rows, texts))
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens and with single spaces."""
