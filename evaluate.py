@@ -29,7 +29,8 @@ EXAMPLES = """examples:
 
 A table goes to standard output; --output also writes it as JSON, and a figure beside it (.png). Every number has its
 95% interval (bootstrap over sentences) and stands beside two baselines: the nearest training sentence, which is what
-mere retrieval brings, and the zero vector, which is what the GPT writes when it is told nothing.
+mere retrieval brings, and the zero vector, which is what the GPT writes when it is told nothing. With --refine it also
+shows the mean confidence, and the reliability error: its mean distance to the share that is exact (10 bins).
 
 Sentences that the inverter was trained on would flatter it: they are left out and counted, where they are known. They
 are those of --train-texts or, of an inverter that lies in its run's folder, the run's own.
@@ -153,6 +154,8 @@ def run(options: argparse.Namespace) -> None:
         except ValueError as error:
             reason = f"{error}; give --train-texts FILE"
             not_measured |= {"nearest training sentence": reason, "sentences that were in training": reason}
+    if options.refine is not None and inverter.calibration is None:
+        not_measured["confidence"] = "the inverter has not been calibrated; training it again does that at its end"
     texts, left_out = held_out(given, known, options.limit)
     vectors = embed_all(encoder, texts)
     spaces = {"similarity": (encoder, vectors)}

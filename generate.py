@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=("text", "jsonl"),
         default="text",
         help="jsonl: index, text, and what there is of point, expression, similarity, confidence, queries, rounds, "
-        "hypotheses, nearest, nearest_similarity",
+        "hypotheses, nearest, nearest_similarity; confidence: P(the text is exact), null where that was not calibrated",
     )
     output.add_argument(
         "--nearest", metavar="FILE", help="add, after tabs, the cosine to the nearest line of FILE, and that line"
@@ -150,7 +150,7 @@ def describe(result: Reconstruction, count: int) -> dict[str, Any]:
     return {
         "text": result.text,
         "similarity": round(result.similarity, 6),
-        "confidence": result.confidence,
+        "confidence": None if result.confidence is None else round(result.confidence, 4),
         "queries": result.queries,
         "rounds": result.rounds,
         "hypotheses": best,

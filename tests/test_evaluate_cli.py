@@ -253,6 +253,11 @@ def test_refinement_itself_rises_round_by_round(judged, expected):
     greedy, *_, last = report["after_rounds"]
     assert 1 == greedy["queries"] < last["queries"] == report["queries"]
     similarity = np.mean([item.similarity for item in found])
+    sure = np.mean([item.confidence for item in found])
+    assert values(report["results"]["inverter"])["confidence"] == pytest.approx(sure, abs=1e-3)
+    # None of these eight is exact, so all confidence is too much.
+    assert values(report["results"]["inverter"])["exact_match"] == 0
+    assert report["results"]["inverter"]["reliability_error"] == pytest.approx(sure, abs=1e-3)
     assert values(report["results"]["inverter"])["similarity"] == pytest.approx(similarity, abs=1e-3)
 
 
@@ -273,6 +278,20 @@ def test_half_refined_texts_are_not_judged(call, expected, labse_encoder, monkey
     assert "ConnectionError: nobody answers" in errors[0]
     assert "half-refined texts are not judged" in errors[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inverter_that_is_not_calibrated_has_no_confidence(judged, place):
+    run, old = place / "runs" / "whole", place / "old"
+    shutil.copytree(run / "inverter", old / "inverter", dirs_exist_ok=True)
+    kept = json.loads((old / "inverter" / "inverter.json").read_text())
+    assert kept.pop("calibration")["fitted_on"] == 16
+    (old / "inverter" / "inverter.json").write_text(json.dumps(kept))
+    known = ("--model", old / "inverter", "--texts", "fresh.txt", "--train-texts", "all.txt", "--limit", 4)
+    report, out, _ = judged(*known, "--refine", 1)
+    assert "confidence" not in report["results"]["inverter"]
+    assert "has not been calibrated" in report["not_measured"]["confidence"]
+    assert "reliability error" not in out
+    assert "confidence" not in judged(*known)[0]["not_measured"]  # nobody refined anything
 
 
 BAD = {

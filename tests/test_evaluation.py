@@ -100,6 +100,25 @@ def rebuilt(text, queries, *history):
     return SimpleNamespace(text=text, queries=queries, history=history)
 
 
+def test_confidences_are_those_of_all_texts_or_none():
+    def found(*known):
+        return [SimpleNamespace(text="a", queries=1, confidence=sure) for sure in known]
+
+    assert Decoded.of(found(0.25, 0.75)).confidences == (0.25, 0.75)
+    assert Decoded.of(found(None, None)).confidences == ()
+
+
+def test_confidences_are_measured_beside_the_rest(inverter, encoder, fresh):
+    texts, vectors = fresh
+    found = Decoded([*texts[:30], *["no"] * 30], confidences=(0.9,) * 30 + (0.2,) * 30)
+    measuring, kept = examiner(texts, vectors, encoder), {"same": vectors}
+    report = make_report(inverter, measuring, vectors, lambda rows: found, changed=kept, **ABOUT)
+    for measured in (report.results["inverter"], report.robustness["same"].measured):
+        assert measured.metrics["confidence"].value == pytest.approx(0.55)
+        assert measured.reliability_error == pytest.approx(0.15)
+    assert "confidence" not in report.results["zero vector"].metrics
+
+
 def test_what_stopped_early_keeps_what_it_had():
     found = Decoded.of(
         [rebuilt("b", 5, ("a", 1), ("b", 5)), rebuilt("c", 1, ("c", 1)), rebuilt("f", 9, ("d", 1), ("e", 5), ("f", 9))]

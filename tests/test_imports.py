@@ -23,11 +23,12 @@ ORDER = [
         "sentences",
         "intervals",
     },
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"},
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"}
+    | {"calibration"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
-    {"evaluation", "batches", "refinement"},
-    {"drafts"},
+    {"batches", "refinement"},
+    {"evaluation", "drafts"},
     {"training"},
     {"runs"},
 ]

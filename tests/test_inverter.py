@@ -7,9 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from vec2text import Inverter
+from vec2text.calibration import Calibration
 from vec2text.config import DecoderConfig, ProjectionConfig
 from vec2text.decoders import load_decoder
+from vec2text.decoding import explore
 from vec2text.fingerprint import Fingerprint
+
+CALIBRATION = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
 
 
 def tokenised(inverter, texts):
@@ -68,6 +72,55 @@ def test_the_gradient_reaches_every_weight_of_the_projection(inverter, batch):
     for name, parameter in inverter.projection.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_log_probability_of_a_text_is_the_loss_that_it_had_in_training(inverter, batch, sentences):
+    vectors, ids, lengths = batch
+    texts = [sentences[place] for place in (0, 77, 431, 599)]
+    inverter.train()
+    found = inverter.log_probabilities(vectors, texts)
+    assert inverter.training
+    inverter.eval()
+    for row, mean in enumerate(found / (lengths + 1).numpy()):
+        loss = inverter(vectors[row : row + 1], ids[row : row + 1, : lengths[row]], lengths[row : row + 1]).item()
+        assert mean == pytest.approx(-loss, rel=1e-4)
+    np.testing.assert_allclose(inverter.log_probabilities(vectors, texts, batch_size=3), found, rtol=1e-4)
+
+
+def test_a_text_is_as_likely_as_when_it_is_written_token_by_token(inverter, encoder, sentences):
+    rows = inverter.rows(encoder.encode(sentences[:90:9]))
+    texts = sentences[200:300:10]
+    tokens = inverter.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    begin = [[*ids, inverter.end_id] for ids in tokens]
+    paths = explore(inverter.decoder, inverter.prefixes(rows), inverter.end_id, 60, begin=begin)
+    assert [path.ids for path in paths] == begin
+    expected = [path.log_probabilities.sum() for path in paths]
+    np.testing.assert_allclose(inverter.log_probabilities(rows, texts), expected, rtol=1e-3)
+
+
+def test_the_probability_of_a_case_is_that_among_its_variants(inverter, batch):
+    texts = ["Anna met Tom.", "anna met tom.", "", "7"]
+    cases = inverter.case_probabilities(batch[0], texts)
+    variants = {
+        "Anna met Tom.": ["anna met tom.", "anna met Tom.", "Anna met tom."],
+        "anna met tom.": ["Anna met tom."],
+    }
+    for row, text in enumerate(texts):
+        some = [text, *variants.get(text, [])]
+        sums = inverter.log_probabilities(batch[0][[row] * len(some)], some)
+        assert cases[row] == pytest.approx(np.exp(sums[0]) / np.exp(sums).sum(), rel=1e-2)
+    assert 0 < cases[0] < 1
+    assert cases[2:].tolist() == [1, 1]  # there is but one way to write these
+    assert inverter.case_probabilities(batch[0][:0], []).shape == (0,)
+
+
+def test_an_empty_text_and_one_that_is_too_long_have_a_log_probability(inverter, batch):
+    texts = ["", "", "long " * 200, "\ufffd" * 200]
+    found = inverter.log_probabilities(batch[0], texts)  # of the GPT's 64 positions none is left
+    assert np.isfinite(found).all()
+    logits = inverter.decoder(inputs_embeds=inverter.prefixes(batch[0])).logits[:, -1].log_softmax(-1)
+    np.testing.assert_allclose(found[:2], logits[:2, inverter.end_id].detach(), rtol=1e-4)
+    assert inverter.log_probabilities(batch[0][:0], []).shape == (0,)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "list"])
@@ -181,6 +234,23 @@ def test_bf16_weights_load(inverter, encoder, tmp_path):
         Inverter.from_pretrained(tmp_path / "saved", precision="fp8")
 
 
+def test_a_calibration_is_kept_and_is_missing_in_older_inverters(inverter, batch, tmp_path):
+    inverter.save_pretrained(tmp_path / "old")
+    assert "calibration" not in json.loads((tmp_path / "old" / "inverter.json").read_text())
+    old = Inverter.from_pretrained(tmp_path / "old", device="cpu")
+    rows, texts, similarities = batch[0], ["Anna."] * 4, np.linspace(0.7, 1, 4)
+    assert old.calibration is None
+    assert old.confidences(rows, texts, similarities) is None
+    old.calibration = CALIBRATION
+    old.save_pretrained(tmp_path / "new")
+    new = Inverter.from_pretrained(tmp_path / "new", device="cpu")
+    assert new.calibration == CALIBRATION
+    sure = new.confidences(rows, texts, similarities)
+    np.testing.assert_array_equal(sure, old.confidences(rows, texts, similarities))
+    expected = CALIBRATION.confidences(similarities, new.case_probabilities(rows, texts))
+    np.testing.assert_array_equal(sure, expected)
+
+
 def edited(folder, **changes):
     path = folder / "inverter.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -191,6 +261,11 @@ BREAKS = {
     "no description": (lambda f: (f / "inverter.json").unlink(), "is no inverter"),
     "broken description": (lambda f: (f / "inverter.json").write_text("{"), "inverter.json is broken"),
     "description of a list": (lambda f: (f / "inverter.json").write_text("[]"), "inverter.json is broken"),
+    "calibration of another kind": (lambda f: edited(f, calibration=[0.5]), "inverter.json is broken: calibration is"),
+    "calibration of no number": (
+        lambda f: edited(f, calibration={**CALIBRATION.to_dict(), "bias": None}),
+        "inverter.json is broken: calibration.bias is None; expected a finite number; save the inverter again",
+    ),
     "missing key": (lambda f: (f / "inverter.json").write_text('{"format_version": 1}'), "lacks fingerprint"),
     "wrong projection": (lambda f: edited(f, projection={"kind": "linear", "prefix_length": 3}), "projection.safetens"),
     "no projection": (lambda f: (f / "projection.safetensors").unlink(), "projection.safetensors is broken"),

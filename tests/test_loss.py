@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vec2text.loss import chunked_cross_entropy
+from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 
 
 @pytest.fixture
@@ -53,3 +53,13 @@ def test_no_logits_without_gradient_are_kept(problem):
     with torch.no_grad():
         loss = chunked_cross_entropy(hidden, weight, None, targets)
     torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.T, targets))
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_log_probabilities_are_those_of_torch_and_make_up_the_loss(problem, with_bias):
+    hidden, weight, bias, targets = problem
+    shift = bias if with_bias else None
+    found = chunked_log_probabilities(hidden, weight, shift, targets)
+    expected = -F.cross_entropy(F.linear(hidden, weight, shift), targets, reduction="none")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(-found.mean(), chunked_cross_entropy(hidden, weight, shift, targets))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_fscore_support
 from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -23,6 +24,7 @@ from vec2text.metrics import (
     letter_matches,
     name_counts,
     number_counts,
+    reliability_error,
     rouge_l,
     sentence_bleu,
     signatures,
@@ -311,3 +313,38 @@ def test_the_means_of_single_sentences_are_the_corpus_metrics(pairs):
     references, found = pairs
     assert exact_match(references, found) == exact_matches(references, found).mean() > 0
     assert token_f1(references, found) == word_overlaps(references, found)[:, 2].mean()
+
+
+# -- confidences -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("confidences", "exact", "error"),
+    [
+        ([1.0, 1.0, 0.0], [1, 1, 0], 0.0),
+        ([1.0, 1.0, 0.0], [0, 0, 1], 1.0),
+        ([0.75] * 4, [1, 1, 1, 0], 0.0),  # right as often as it says
+        ([0.75] * 4, [1, 0, 0, 0], 0.5),
+        ([0.71, 0.79], [1, 0], 0.25),  # one bin: mean confidence 0.75, half of them right
+        ([0.69, 0.71], [1, 0], 0.51),  # two bins: (0.31 + 0.71) / 2
+        ([0.2, 0.2, 0.2, 0.9], [0, 0, 1, 1], (3 * (1 / 3 - 0.2) + 0.1) / 4),
+    ],
+)
+def test_the_reliability_error_by_hand(confidences, exact, error):
+    assert reliability_error(np.array(confidences), np.array(exact, bool)) == pytest.approx(error)
+
+
+def test_the_reliability_error_is_the_weighted_distance_of_scikit_learns_reliability_diagram():
+    random = np.random.default_rng(0)
+    confidences = random.random(500)
+    exact = random.random(500) < confidences**2
+    share, mean = calibration_curve(exact, confidences, n_bins=10)
+    weights = np.histogram(confidences, np.linspace(0, 1, 11))[0] / 500
+    assert reliability_error(confidences, exact) == pytest.approx((weights * np.abs(share - mean)).sum())
+    assert reliability_error(confidences, exact) > 0.1
+
+
+def test_the_reliability_error_of_nothing_or_of_unequal_numbers_is_refused():
+    for confidences, exact in (([], []), ([0.5], [True, False])):
+        with pytest.raises(ValueError, match=f"{len(confidences)} confidences for {len(exact)} sentences"):
+            reliability_error(np.array(confidences), np.array(exact, bool))

@@ -7,6 +7,7 @@ import pytest
 
 import generate
 from vec2text import Inverter
+from vec2text.calibration import Calibration
 from vec2text.refinement import refine
 
 
@@ -21,12 +22,14 @@ def place(tmp_path_factory, labse, gpt2, labse_encoder, sentences):
     decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 40)
     made = Inverter.build(ProjectionConfig("linear", 2), decoder, tokenizer, Fingerprint.of(labse_encoder), 12)
     made.save_pretrained(folder / "inverter")
+    made.calibration = Calibration(1.0, 0.5, 0.0, 10)
+    made.save_pretrained(folder / "calibrated")
     np.save(folder / "vectors.npy", labse_encoder.encode(sentences[:7]))
     return folder
 
 
-def called(place, monkeypatch, *words):
-    base = ["generate.py", "--model", str(place / "inverter"), "--device", "cpu"]
+def called(place, monkeypatch, *words, model="inverter"):
+    base = ["generate.py", "--model", str(place / model), "--device", "cpu"]
     monkeypatch.setattr("sys.argv", [*base, *words])
     try:
         return generate.main()
@@ -47,6 +50,18 @@ def test_the_rows_are_those_of_refine(place, monkeypatch, labse_encoder, tmp_pat
         assert row["similarity"] == pytest.approx(result.similarity, abs=1e-5)
         assert [entry["text"] for entry in row["hypotheses"]] == [entry.text for entry in result.hypotheses[:2]]
     assert max(row["queries"] for row in rows) > 1
+    assert {row["confidence"] for row in rows} == {None}
+
+
+def test_a_calibrated_inverter_says_how_sure_it_is(place, monkeypatch, labse_encoder, tmp_path):
+    words = ["--vector", str(place / "vectors.npy"), "--refine", "1", "--candidates", "2", "--format", "jsonl"]
+    out = tmp_path / "out.jsonl"
+    assert called(place, monkeypatch, *words, "--output", str(out), model="calibrated") == 0
+    inverter = Inverter.from_pretrained(place / "calibrated", device="cpu")
+    found = refine(inverter, labse_encoder, np.load(place / "vectors.npy"), rounds=1, candidates=2)
+    sure = [json.loads(line)["confidence"] for line in out.read_text().splitlines()]
+    assert sure == pytest.approx([result.confidence for result in found], abs=1e-3)
+    assert all(0 < value < 1 for value in sure)
 
 
 def test_no_rounds_give_the_plain_texts(place, monkeypatch, capsys):

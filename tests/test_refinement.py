@@ -1,5 +1,6 @@
 """Refinement never loses what it has, counts what it asks, and finds what plain inversion misses."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from conftest import LetterEncoder
 
+from vec2text.calibration import Calibration
 from vec2text.decoding import explore
 from vec2text.refinement import EXACT, RefinementStopped, refine
 
@@ -156,6 +158,23 @@ def test_negative_budgets_are_refused(inverter, encoder, vectors, option):
 
 def test_no_candidates_are_no_refinement(inverter, encoder, vectors):
     assert {result.queries for result in refine(inverter, encoder, vectors, candidates=0)} == {1}
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, vectors, rounds):
+    plain = refine(inverter, encoder, vectors, rounds=rounds)
+    assert {result.confidence for result in plain} == {None}
+    inverter.calibration = Calibration(1.0, 0.5, 0.0, 10)
+    found = refine(inverter, encoder, vectors, rounds=rounds)
+    assert [replace(result, confidence=None) for result in found] == plain
+    texts, similarities = zip(*((result.text, result.similarity) for result in found), strict=True)
+    known = inverter.case_probabilities(inverter.rows(vectors), texts)
+    expected = inverter.calibration.confidences(np.array(similarities), known)
+    np.testing.assert_allclose([result.confidence for result in found], expected, rtol=1e-4)
+    assert np.ptp(expected) > 0.01
+    assert ((expected > 0) & (expected < 1)).all()
+    again = refine(inverter, encoder, vectors, rounds=rounds, batch_size=3)
+    assert [result.confidence for result in again] == pytest.approx([result.confidence for result in found], rel=1e-3)
 
 
 def test_exploring_is_greedy_after_what_is_given_and_notes_the_rest(inverter, vectors):

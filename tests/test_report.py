@@ -15,11 +15,12 @@ LONG = " ".join(f"word{number}" for number in range(30)) + "."
 REFERENCES = ["Yes, please.", "We met Tom in Dublin.", "At 10:30 the train to Cork left late today again.", LONG] * 6
 FOUND = ["Yes, please.", "We met Ann in Dublin.", "At 10:30 the bus to Cork left late again today.", LONG.upper()] * 6
 SIMILARITIES = {"similarity": np.linspace(0.2, 1, 24), "judge_similarity": np.full(24, 0.5)}
+CONFIDENCES = np.tile([0.8, 0.3, 0.3, 0.3], 6)  # of the first text of four, the only one that is exact, and the others
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return measure(REFERENCES, FOUND, SIMILARITIES, resamples=50)
+    return measure(REFERENCES, FOUND, SIMILARITIES, CONFIDENCES, resamples=50)
 
 
 def test_every_value_is_that_of_its_metric(measured):
@@ -38,9 +39,12 @@ def test_every_value_is_that_of_its_metric(measured):
         "name_recall": 2 / 3,  # Tom, Dublin, Cork
         "similarity": 0.6,
         "judge_similarity": 0.5,
+        "confidence": 0.425,
     }
     assert {name: found.value for name, found in measured.metrics.items()} == pytest.approx(expected)
     assert list(measured.metrics) == list(METRICS)
+    assert measured.reliability_error == pytest.approx((0.2 + 3 * 0.3) / 4)
+    assert measure(REFERENCES, FOUND, {}, resamples=2).reliability_error is None
 
 
 def test_bins_hold_every_sentence_once_and_say_what_the_whole_says(measured):
@@ -70,8 +74,8 @@ def test_what_has_no_value_is_left_out(measured):
 
 
 def test_the_seed_decides_the_intervals(measured):
-    assert measure(REFERENCES, FOUND, SIMILARITIES, resamples=50) == measured
-    assert measure(REFERENCES, FOUND, SIMILARITIES, resamples=50, seed=1) != measured
+    assert measure(REFERENCES, FOUND, SIMILARITIES, CONFIDENCES, resamples=50) == measured
+    assert measure(REFERENCES, FOUND, SIMILARITIES, CONFIDENCES, resamples=50, seed=1) != measured
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,8 @@ def test_a_report_is_json_without_nan_that_holds_everything(report):
     assert set(found) == set(EvaluationReport.__dataclass_fields__)
     assert found["results"]["inverter"]["exact_match"]["value"] == 0.25
     assert found["results"]["inverter"]["by_length"]["5-8"]["sentences"] == 6
+    assert found["results"]["inverter"]["reliability_error"] == 0.275
+    assert "reliability_error" not in found["results"]["zero vector"]
     assert found["robustness"]["int8"]["recall_at_10"] == {"value": 0.9, "low": 0.85, "high": 0.95}
     assert found["robustness"]["int8"]["bleu"] == found["results"]["inverter"]["bleu"]
     assert found["robustness"]["noise 0.1"]["recall_at_10"] is None
@@ -123,6 +129,8 @@ def test_the_table_says_what_was_done_and_what_was_not(report):
     assert "bleu: nrefs:1|case:mixed|eff:no|tok:13a" in text
     rows = {line.partition("  ")[0]: line for line in text.splitlines()}
     assert "25.0 [" in rows["exact match, %"]
+    assert "42.5 [" in rows["confidence, mean, %"]
+    assert rows["reliability error"].split()[2:] == ["0.275", "-"]
     assert rows["similarity"].rstrip().endswith("-")  # of the zero vector it was not measured
     assert rows["int8"].rstrip().endswith("90.0 [85.0, 95.0]")
     assert rows["noise 0.1"].rstrip().endswith("-")

@@ -66,6 +66,30 @@ def test_correction_without_an_encoder_is_refused_before_the_work(config, senten
         runs.train(replace(given, training=replace(config.training, correction_fraction=0.4)))
 
 
+def test_a_run_ends_with_a_calibrated_inverter(config, tmp_path, monkeypatch):
+    seen, original = [], runs.calibrate
+
+    def spy(inverter, encoder, references, vectors):
+        seen.extend(references)
+        return original(inverter, encoder, references, vectors)
+
+    monkeypatch.setattr(runs, "calibrate", spy)
+    report = runs.train(config)
+    corpus = build_corpus(config.data)
+    assert len(seen) == config.training.evaluate_sentences
+    assert set(seen) <= {corpus.texts[row] for row in corpus.rows("validation")}
+    inverter = Inverter.from_pretrained(tmp_path / "runs" / "a" / "inverter")
+    assert inverter.calibration.fitted_on == 2 * len(seen)
+    found = report["confidence"]
+    assert [figures["sentences"] for figures in found.values()] == [20, 8]
+    for figures in found.values():
+        assert figures["exact_match"] == 0
+        # Nothing comes back after four steps, and that is what it expects.
+        assert 0 < figures["confidence"] == figures["reliability_error"] < 0.1
+    assert "confidence, refined: mean" in runs.describe(report, config)
+    assert "reliability_error" in (tmp_path / "runs" / "a" / "inverter" / "README.md").read_text()
+
+
 def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):
     data = replace(config.data, max_tokens=40)
     report = runs.train(replace(config, data=data, decoder=DecoderConfig(str(gpt2), "projection_only")))

@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from vec2text.sentences import letters, normalise, occurring, sentence_key
+from vec2text.sentences import case_variants, letters, normalise, occurring, sentence_key
 
 COMPOSED, DECOMPOSED = "Это мой ёж, café", unicodedata.normalize("NFD", "Это мой ёж, café")
 
@@ -85,3 +85,21 @@ def test_texts_occur_among_known_ones_whatever_their_case_and_punctuation():
 def test_it_can_be_told_among_many_that_are_read_once(sentences):
     assert occurring(sentences[::7], (text.upper() for text in sentences)).all()
     assert not occurring(sentences[::7], (f"{text} Yes." for text in sentences)).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("Tom met Ann.", {"tom met ann.", "tom met Ann.", "Tom met ann."}),
+        ("On March 11th", {"on march 11th", "on March 11th", "On march 11th"}),
+        ("hello you", {"Hello you"}),
+        ("TV is on", {"tv is on", "tV is on"}),
+        ("Ёлка", {"ёлка"}),
+        ("東京 7", set()),
+        ("", set()),
+    ],
+)
+def test_the_ways_to_write_a_text_in_another_case(text, others):
+    first, *rest = case_variants(text)
+    assert first == text
+    assert (set(rest), len(rest)) == (others, len(others))

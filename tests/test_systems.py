@@ -100,7 +100,7 @@ def test_every_encoder_and_every_decoder_family_train_save_load_and_invert(
     run = config(place, text_file, name, f"encoder={encoder}", *encoders[encoder], *decoders[decoder])
     report = runs.train(run)
     assert report["sentences"] == 6
-    assert ("similarity" in report["inverter"]) == (encoder != "precomputed")
+    assert ("similarity" in report["inverter"]) == ("confidence" in report) == (encoder != "precomputed")
     first, second = losses(place / "runs" / name)  # means over ten steps each
     assert second < first
     folder = place / "runs" / name / "inverter"

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from vec2text import metrics
+from vec2text.calibration import Calibration
 from vec2text.config import EncoderConfig
 from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.exploration import nearest
 from vec2text.fingerprint import Fingerprint
 from vec2text.intervals import Summed, bootstrap, mean
 from vec2text.inverter import Inverter
+from vec2text.refinement import refine
 from vec2text.report import METRICS, Changed, EvaluationReport, Measured, Round, measure
 from vec2text.robustness import recall_at
 from vec2text.sentences import occurring
@@ -93,6 +95,33 @@ def _similarities(encoder: Encoder | None, texts: Sequence[str], vectors: np.nda
         return np.full(len(vectors), np.nan, np.float32)
     found = encode_checked(encoder, texts, vectors.shape[1])
     return metrics.cosine(np.broadcast_to(found, vectors.shape), vectors)
+
+
+def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], vectors: np.ndarray) -> Calibration:
+    """How sure an inverter may be of its texts: fitted on what it makes of held-out sentences, plain and refined.
+
+    Args:
+        inverter: what is calibrated; set its `calibration` to what this returns.
+        encoder: the one that made the vectors.
+        references: N sentences that it was not trained on and is not judged by; some hundreds.
+        vectors: theirs, (N, D).
+    """
+    rows, known = inverter.rows(vectors), []
+    for effort in ({"rounds": 0}, {}):
+        found = refine(inverter, encoder, vectors, **effort)
+        texts = [result.text for result in found]
+        similarities = np.array([result.similarity for result in found])
+        exact = metrics.exact_matches(references, texts)
+        known.append((similarities, inverter.case_probabilities(rows, texts), exact))
+    return Calibration.fit(*(np.concatenate(column) for column in zip(*known, strict=True)))
+
+
+def reliability(references: Sequence[str], texts: Sequence[str], confidences: np.ndarray) -> dict[str, float]:
+    """How well confidences tell which of N texts are exact, for the final report."""
+    exact = metrics.exact_matches(references, texts)
+    figures = {"exact_match": exact.mean(), "confidence": confidences.mean()}
+    figures["reliability_error"] = metrics.reliability_error(confidences, exact)
+    return {"sentences": len(texts), **{name: round(float(value), 3) for name, value in figures.items()}}
 
 
 class _ByRow(Protocol):
@@ -192,6 +221,8 @@ class Decoded:
     """Encoder queries a vector."""
     history: tuple[tuple[list[str], float], ...] = ()
     """Of refinement: texts, and queries a vector so far, before it and after each round."""
+    confidences: tuple[float, ...] = ()
+    """Of refinement by a calibrated inverter: the probability of each text to be exact."""
 
     @classmethod
     def of(cls, found: Sequence[Any]) -> Decoded:
@@ -206,7 +237,10 @@ class Decoded:
             for number in range(max(map(len, histories))):
                 texts, queries = zip(*(rounds[min(number, len(rounds) - 1)] for rounds in histories), strict=True)
                 history.append((list(texts), float(np.mean(queries))))
-        return cls([item.text for item in found], float(np.mean([item.queries for item in found])), tuple(history))
+        known = [sure for item in found if (sure := getattr(item, "confidence", None)) is not None]
+        sure = tuple(known) if len(known) == len(found) else ()
+        total = float(np.mean([item.queries for item in found]))
+        return cls([item.text for item in found], total, tuple(history), sure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +253,7 @@ class Examiner:
     seed: int = 0
     """Of the bootstrap."""
 
-    def measure(self, texts: Sequence[str]) -> Measured:
+    def measure(self, texts: Sequence[str], confidences: Sequence[float] = ()) -> Measured:
         """All metrics of N reconstructions; each distinct text is embedded once by each encoder."""
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         rows = [places[text] for text in texts]
@@ -227,7 +261,8 @@ class Examiner:
             name: metrics.cosine(encode_checked(encoder, list(places), vectors.shape[1])[rows], vectors)
             for name, (encoder, vectors) in self.spaces.items()
         }
-        return measure(self.references, texts, similarities, seed=self.seed)
+        sure = np.array(confidences) if len(confidences) else None
+        return measure(self.references, texts, similarities, sure, seed=self.seed)
 
     def after_round(self, texts: Sequence[str], queries: float) -> Round:
         """Exact match and BLEU after a round, at so many queries a sentence."""
@@ -260,7 +295,7 @@ def make_report(
         **about: the other fields of `EvaluationReport`: model, encoder, judge, decoding, ...
     """
     found, seconds = _timed(decode, vectors)
-    results = {"inverter": examiner.measure(found.texts)}
+    results = {"inverter": examiner.measure(found.texts, found.confidences)}
     if known is not None:
         results["nearest training sentence"] = examiner.measure(known.nearest(vectors)[0])
     results["zero vector"] = examiner.measure([inverter.unaided()] * len(vectors))
@@ -276,7 +311,7 @@ def make_report(
         recall = None
         if len(vectors) > _NEIGHBOURS:
             recall = bootstrap({"": mean(recall_at(_NEIGHBOURS, vectors, kept))}, seed=examiner.seed)[""]
-        robustness[name] = Changed(examiner.measure(again.texts), recall, again.queries, took)
+        robustness[name] = Changed(examiner.measure(again.texts, again.confidences), recall, again.queries, took)
     return EvaluationReport(
         sentences=len(examiner.references),
         mean_words=float(np.mean([len(text.split()) for text in examiner.references])),

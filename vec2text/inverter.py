@@ -22,13 +22,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.fingerprint import Fingerprint
-from vec2text.loss import chunked_cross_entropy
+from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.projection import Projection
+from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
 
@@ -46,6 +48,7 @@ class Inverter(nn.Module):
         max_tokens: the longest text, in tokens, that it is trained on.
         training: summary of how it was made, kept in inverter.json.
         correction: of an inverter that learns to correct hypotheses, or has learned it.
+        calibration: how sure a reconstruction is; None: nobody has measured it.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Inverter(nn.Module):
         max_tokens: int,
         training: dict[str, Any] | None = None,
         correction: Correction | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.projection, self.tokenizer, self.correction = projection, tokenizer, correction
         self.decoder: Any = decoder  # each architecture has a type of its own
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
+        self.calibration = calibration
         self.end_id = int(tokenizer.eos_token_id)
 
     @classmethod
@@ -222,6 +227,7 @@ class Inverter(nn.Module):
         return prefixes
 
     @torch.inference_mode()
+    @torch.inference_mode()
     def correction_prefixes(self, rows: torch.Tensor, hypotheses: Hypotheses) -> tuple[torch.Tensor, torch.Tensor]:
         """What the GPT reads to mend hypotheses of vectors (B, D), and its mask: see `Correction`.
 
@@ -230,6 +236,61 @@ class Inverter(nn.Module):
         """
         batch, moved = rows.to(self.device, self.projection.dtype), hypotheses.to(self.device)
         return self._correction_prefixes(batch, moved._replace(vectors=moved.vectors.to(batch.dtype)))
+
+    def log_probabilities(self, rows: torch.Tensor, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
+        """The log-probability of given texts, and of their end, under plain inversion: (N,), in nats.
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector; of one that is longer than the GPT has positions for, the beginning counts.
+            batch_size: texts that are read at a time.
+        """
+        assert len(rows) == len(texts)
+        was_training = self.training
+        self.eval()
+        head, room = self.decoder.get_output_embeddings(), self._room()
+        sums: list[float] = []
+        for start in range(0, len(texts), batch_size):
+            part = list(texts[start : start + batch_size])
+            found = self.tokenizer(part, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            # Broken characters may take more tokens than those that they were written with.
+            tokens = [[*ids[:room], self.end_id] for ids in found["input_ids"]]
+            lengths = torch.tensor([len(ids) for ids in tokens])
+            targets = nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokens], batch_first=True)  # (B, T + 1)
+            counted = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
+            targets, counted = targets.to(self.device), counted.to(self.device)
+            vectors = rows[start : start + batch_size].to(self.device, self.projection.dtype)
+            hidden = self._text_states(vectors, targets[:, :-1], None)[counted]  # (counted tokens, H)
+            scores = chunked_log_probabilities(hidden, head.weight, head.bias, targets[counted]).cpu()
+            sums += [float(row.sum()) for row in scores.split(lengths.tolist())]
+        self.train(was_training)
+        return np.array(sums)
+
+    def case_probabilities(self, rows: torch.Tensor, texts: Sequence[str]) -> np.ndarray:
+        """The probability of each text among its case variants, under plain inversion: (N,), 0 to 1.
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector.
+        """
+        variants = [case_variants(text) for text in texts]  # the text itself is the first
+        counts = np.array([len(some) for some in variants], np.int64)
+        owners, firsts = np.repeat(np.arange(len(texts)), counts), counts.cumsum() - counts
+        scores = self.log_probabilities(rows[owners], [text for some in variants for text in some])
+        found: np.ndarray = np.exp(scores[firsts] - np.logaddexp.reduceat(scores, firsts))
+        return found
+
+    def confidences(self, rows: torch.Tensor, texts: Sequence[str], similarities: np.ndarray) -> np.ndarray | None:
+        """The probability of each text to be exactly what its vector was made of: (N,); None without calibration.
+
+        Args:
+            rows: (N, D), as `rows` gives them.
+            texts: N, one for each vector.
+            similarities: (N,) cosine of each text's vector to its row.
+        """
+        if self.calibration is None:
+            return None
+        return self.calibration.confidences(similarities, self.case_probabilities(rows, texts))
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Token ids as texts, without special tokens and with single spaces."""
@@ -246,13 +307,16 @@ class Inverter(nn.Module):
         Raises:
             ValueError: that is more than there is room for.
         """
+        room = self._room(hypothesis)
+        if room is not None and max_tokens > room:
+            beside = "" if hypothesis is None else f" beside a hypothesis of {hypothesis}"
+            raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {max(0, room)}{beside}")
+
+    def _room(self, hypothesis: int | None = None) -> int | None:
+        """Text tokens for which the GPT has positions, beside a hypothesis of so many; None: any number."""
         positions = getattr(self.decoder.config, "max_position_embeddings", None)
         taken = positions_of_prefix(self.projection.config.prefix_length, hypothesis)
-        if positions is not None and max_tokens > positions - taken:
-            beside = "" if hypothesis is None else f" beside a hypothesis of {hypothesis}"
-            raise ValueError(
-                f"max_tokens is {max_tokens}, but this inverter's GPT has room for {max(0, positions - taken)}{beside}"
-            )
+        return None if positions is None else int(positions) - taken
 
     def rows(self, vectors: np.ndarray | torch.Tensor | Sequence[Any]) -> torch.Tensor:
         """Vectors as checked (N, D) float32 rows, on the CPU.
@@ -312,11 +376,14 @@ class Inverter(nn.Module):
         try:
             fingerprint = Fingerprint.from_dict(description["fingerprint"])
             config = ProjectionConfig(**description["projection"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{folder}/inverter.json is broken: {error!r}; save the inverter again") from error
+            known = description.get("calibration")  # not in older inverters
+            calibration = None if known is None else Calibration.from_dict(known)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{folder}/inverter.json is broken: {reason}; save the inverter again") from error
         corrects = bool(description.get("corrects"))  # not in what was saved before there was correction
         inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]), corrects)
-        inverter.training_summary = description["training"]
+        inverter.training_summary, inverter.calibration = description["training"], calibration
         if "base" in description and not np.allclose(inverter._base_mark(), description["base"], rtol=0.02, atol=1e-3):
             raise ValueError(
                 f"{folder}/decoder is an adapter, and the model that it was trained on top of is another one than that "
@@ -374,6 +441,7 @@ class Inverter(nn.Module):
             "max_tokens": self.max_tokens,
             "corrects": self.correction is not None,
             "training": self.training_summary,
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
         }
 
     def _card(self) -> str:

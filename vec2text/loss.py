@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 _CHUNK = 512
 
@@ -31,6 +32,18 @@ def chunked_cross_entropy(
     """
     loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets)
     return loss
+
+
+@torch.inference_mode()
+def chunked_log_probabilities(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Log-probability of each of `targets` under `hidden @ weight.T + bias`: (N,) float32. Without gradient."""
+    found = []
+    for start in range(0, len(targets), _CHUNK):
+        logits = F.linear(hidden[start : start + _CHUNK], weight, bias).float()  # (chunk, V)
+        found.append(logits.log_softmax(1).gather(1, targets[start : start + _CHUNK, None]).squeeze(1))
+    return torch.cat(found)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -119,6 +119,27 @@ def exact_match(references: Sequence[str], reconstructions: Sequence[str]) -> fl
     return float(exact_matches(references, reconstructions).mean())
 
 
+def reliability_error(confidences: np.ndarray, exact: np.ndarray, bins: int = 10) -> float:
+    """How far confidences are from the share that is exact: the expected calibration error, 0 to 1.
+
+    Confidences are sorted into bins of equal width between 0 and 1; the error is the mean over the bins, each with
+    the weight of the sentences in it, of the distance between its mean confidence and its share of exact texts. M. P.
+    Naeini, G. F. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015;
+    C. Guo et al., On calibration of modern neural networks, ICML 2017, https://arxiv.org/abs/1706.04599, equation 3.
+    With few sentences chance alone keeps it above 0.
+
+    Args:
+        confidences: (N,) 0 to 1.
+        exact: (N,) bool.
+        bins: how many.
+    """
+    if len(confidences) != len(exact) or not len(exact):
+        raise ValueError(f"{len(confidences)} confidences for {len(exact)} sentences: expected as many, at least one")
+    places = np.minimum((np.asarray(confidences) * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, np.asarray(confidences) - np.asarray(exact), bins)  # sums over the sentences of a bin
+    return float(np.abs(gaps).sum() / len(exact))
+
+
 # -- words -----------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -195,11 +195,11 @@ def refine(
             batch.refine(rounds, candidates)
         except (ValueError, MemoryError) as error:  # as encode_checked says that the encoder failed
             inverter.train(was_training)
-            so_far = [_result(search) if search.seen else None for search in batch.searches]
+            so_far = batch.results()
             rest: list[None] = [None] * (len(rows) - start - len(so_far))
             finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
             raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
-        found += [_result(search) for search in batch.searches]
+        found += [result for result in batch.results() if result is not None]
     inverter.train(was_training)
     return found
 
@@ -227,6 +227,20 @@ class _Batch:
             self._propose(proposals)
             for place in {proposal.place for proposal in proposals}:
                 self.searches[place].spent = step
+
+    def results(self) -> list[Reconstruction | None]:
+        """The best so far and the confidence in it; None for a vector for which no text has been compared yet."""
+        found: list[Reconstruction | None] = [_result(search) if search.seen else None for search in self.searches]
+        known = {place: result for place, result in enumerate(found) if result is not None}
+        if known:
+            texts = [result.text for result in known.values()]
+            similarities = np.array([result.similarity for result in known.values()])
+            confidences = self.inverter.confidences(self.rows[list(known)], texts, similarities)
+            if confidences is None:  # the inverter has not been calibrated
+                return found
+            for (place, result), sure in zip(known.items(), confidences, strict=True):
+                found[place] = replace(result, confidence=float(sure))
+        return found
 
     def _propose(self, proposals: Sequence[_Proposal]) -> None:
         """Write the proposals, encode those that no vector had before, together, and note how close they came."""

@@ -33,6 +33,7 @@ METRICS = {
     "name_recall": ("names, capitalised words, %", 100.0, 1),
     "similarity": ("similarity", 1.0, 3),
     "judge_similarity": ("similarity, other encoder", 1.0, 3),
+    "confidence": ("confidence, mean, %", 100.0, 1),
 }
 """What is measured: its name in words, the factor with which a table shows it, and digits."""
 
@@ -46,18 +47,22 @@ class Measured:
     """Of METRICS those that have a value: recall of numbers has none where there is no number."""
     by_length: dict[str, Measured] = field(default_factory=dict)
     """The same for each bin of LENGTHS that holds a sentence, as `5-8`."""
+    reliability_error: float | None = None
+    """Of the confidences (see `metrics.reliability_error`); without interval, since resampling makes it larger."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         figures = {name: found.to_dict() for name, found in self.metrics.items()}
         bins = {name: found.to_dict() for name, found in self.by_length.items()}
-        return {"sentences": self.sentences, **figures, **({"by_length": bins} if bins else {})}
+        error = {} if self.reliability_error is None else {"reliability_error": round(self.reliability_error, 4)}
+        return {"sentences": self.sentences, **figures, **error, **({"by_length": bins} if bins else {})}
 
 
 def measure(
     references: Sequence[str],
     reconstructions: Sequence[str],
     similarities: Mapping[str, np.ndarray],
+    confidences: np.ndarray | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
@@ -68,12 +73,14 @@ def measure(
         references: N sentences.
         reconstructions: what came back for each.
         similarities: `similarity` and `judge_similarity`, (N,) each; what is not measured is left out.
+        confidences: (N,) probability of each reconstruction to be exact, where it is known.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
     bleu, words = metrics.bleu_counts(references, reconstructions), metrics.word_overlaps(references, reconstructions)
+    exact = metrics.exact_matches(references, reconstructions)
     found = {
-        "exact_match": mean(metrics.exact_matches(references, reconstructions)),
+        "exact_match": mean(exact),
         "exact_letters": mean(metrics.letter_matches(references, reconstructions)),
         "bleu": Summed(bleu, metrics.bleu_of),
         "sentence_bleu": mean(metrics.sentence_bleu(bleu)),
@@ -85,6 +92,7 @@ def measure(
         "number_recall": quotient(metrics.number_counts(references, reconstructions)),
         "name_recall": quotient(metrics.name_counts(references, reconstructions)),
         **{name: mean(values) for name, values in similarities.items()},
+        **({} if confidences is None else {"confidence": mean(confidences)}),
     }
     lengths = np.array([len(text.split()) for text in references])
     bins = {}
@@ -95,7 +103,8 @@ def measure(
             bins[f"{first}-{last}" if last else f"{first}+"] = Measured(
                 int(inside.sum()), bootstrap(part, resamples=resamples, seed=seed)
             )
-    return Measured(len(references), bootstrap(found, resamples=resamples, seed=seed), bins)
+    error = None if confidences is None else metrics.reliability_error(confidences, exact)
+    return Measured(len(references), bootstrap(found, resamples=resamples, seed=seed), bins, error)
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,9 @@ class EvaluationReport:
         names = [name for name in METRICS if any(name in found.metrics for found in self.results.values())]
         rows = [["", *self.results]]
         rows += [[METRICS[name][0], *(_cell(found, name) for found in self.results.values())] for name in names]
+        errors = [found.reliability_error for found in self.results.values()]
+        if any(error is not None for error in errors):
+            rows.append(["reliability error", *("-" if error is None else f"{error:.3f}" for error in errors)])
         parts = [*head, "", *_table(rows), "", *self._by_length()]
         if self.after_rounds:
             rows = [["after round", "queries", "exact match, %", "BLEU, corpus"]]

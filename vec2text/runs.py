@@ -21,14 +21,15 @@ from accelerate.utils import set_seed
 
 from vec2text.batches import Data, Examples
 from vec2text.cache import encode_corpus, stored_vectors
-from vec2text.config import DataConfig, RunConfig
+from vec2text.config import DataConfig, RunConfig, TrainingConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.correction import positions_of_prefix
 from vec2text.decoders import find_decoder, load_decoder
 from vec2text.encoders import Encoder, encode_checked, load_encoder
-from vec2text.evaluation import Known, baselines, evaluate
+from vec2text.evaluation import Evaluation, Known, baselines, calibrate, evaluate, reliability
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
+from vec2text.refinement import refine
 from vec2text.storage import locked, recover, write_text_whole
 from vec2text.training import fit
 from vec2text.vectors import check_rows
@@ -119,7 +120,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     data = Data(corpus, vectors, encoder=encoder, **examples)
     fit(inverter, data, config.training, folder)
     del inverter, decoder  # the judged one takes their place in memory
-    return _judge(folder, data, config.training.test_sentences) if state.is_main_process else {}
+    return _judge(folder, data, config.training) if state.is_main_process else {}
 
 
 def known_sentences(folder: Path, encoder: Encoder, fingerprint: Fingerprint) -> Known:
@@ -155,11 +156,16 @@ def describe(report: dict[str, Any], config: RunConfig) -> str:
         f"{'':26}{'exact match':>12}{'BLEU':>8}{'token F1':>10}{'similarity':>12}",
     ]
     for name, scores in report.items():
-        if isinstance(scores, dict):
+        if isinstance(scores, dict) and "bleu" in scores:
             similarity = f"{scores['similarity']:.3f}" if "similarity" in scores else "-"
             lines.append(
                 f"{name:26}{scores['exact_match']:>12.1%}{scores['bleu']:>8.1f}{scores['token_f1']:>10.3f}{similarity:>12}"
             )
+    for name, figures in report.get("confidence", {}).items():
+        lines.append(
+            f"confidence, {name}: mean {figures['confidence']:.1%} where {figures['exact_match']:.1%} of "
+            f"{figures['sentences']:,} are exact; reliability error {figures['reliability_error']:.3f}"
+        )
     saved = f"{config.runs}/{config.name}/inverter"
     lines += ["", f"saved in {saved}; to use it:"]
     source = "--vector FILE" if config.encoder.kind == "precomputed" else '--text "A sentence of yours."'
@@ -219,10 +225,14 @@ def _texts(corpus: Corpus, split: str) -> Iterator[str]:
         yield corpus.texts[row]
 
 
-def _judge(folder: Path, data: Data, count: int) -> dict[str, Any]:
-    """Judge the best inverter on test sentences, which nothing so far has seen; save the figures with it."""
+def _judge(folder: Path, data: Data, config: TrainingConfig) -> dict[str, Any]:
+    """Calibrate the best inverter, and judge it on test sentences, which nothing so far has seen; save all with it."""
     inverter = Inverter.from_pretrained(folder / "inverter")
-    references, vectors = data.held_out("test", count)
+    if data.encoder is not None:
+        _log.info("calibrating confidence on validation sentences")
+        validation = data.held_out("validation", config.evaluate_sentences)
+        inverter.calibration = calibrate(inverter, data.encoder, *validation)
+    references, vectors = data.held_out("test", config.test_sentences)
     found = evaluate(inverter, data.encoder, references, vectors)
     known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
     beside = baselines(inverter, data.encoder, references, vectors, known)
@@ -234,9 +244,26 @@ def _judge(folder: Path, data: Data, count: int) -> dict[str, Any]:
         "decoding": "greedy, 1 candidate, 0 rounds, 0 encoder queries",
         **{name: scores.rounded() for name, scores in {"inverter": found.scores, **beside}.items()},
     }
+    if data.encoder is not None:
+        report["confidence"] = _reliability(inverter, data, found, config)
     inverter.training_summary = {**inverter.training_summary, "test": report}
     inverter.save_pretrained(folder / "inverter")
     np.save(folder / "heldout.npy", vectors)
     write_text_whole(folder / "heldout.txt", "".join(text + "\n" for text in references))
     write_text_whole(folder / "results.json", json.dumps(report, indent=2) + "\n")  # last: the run is complete
     return report
+
+
+def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: TrainingConfig) -> dict[str, Any]:
+    """How reliable confidence is on test sentences, in plain texts and in refined ones."""
+    assert data.encoder is not None
+    _, vectors = data.held_out("test", config.test_sentences)
+    sure = inverter.confidences(inverter.rows(vectors), plain.reconstructions, plain.similarities)
+    assert sure is not None  # it has just been calibrated
+    references, vectors = data.held_out("test", min(config.evaluate_sentences, config.test_sentences))
+    found = refine(inverter, data.encoder, vectors)
+    refined = np.array([result.confidence for result in found])
+    return {
+        "greedy": reliability(plain.references, plain.reconstructions, sure),
+        "refined": reliability(references, [result.text for result in found], refined),
+    }

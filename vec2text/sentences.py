@@ -6,6 +6,7 @@ Knows nothing of files, vectors or models.
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -49,3 +50,13 @@ def occurring(texts: Sequence[str], known: Iterable[str]) -> np.ndarray:
     keys = {sentence_key(text) for text in texts}
     found = {key for key in map(sentence_key, known) if key in keys}
     return np.array([sentence_key(text) in found for text in texts], bool)
+
+
+def case_variants(text: str) -> list[str]:
+    """The text, then all of it in lower case, its first letter in the other case, and each capitalised word in lower.
+
+    Distinct; many encoders give all of them one vector.
+    """
+    words = [found for found in re.finditer(r"\w+", text) if found[0][0].isupper()]
+    lowered = [text[: found.start()] + found[0].lower() + text[found.end() :] for found in words]
+    return list(dict.fromkeys([text, text.lower(), text[:1].swapcase() + text[1:], *lowered]))
