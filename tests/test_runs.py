@@ -60,8 +60,9 @@ def test_a_run_with_correction_keeps_sentences_for_it_and_ends_with_an_inverter_
 def test_correction_without_an_encoder_is_refused_before_the_work(config, sentences, labse, tmp_path):
     vectors = load_encoder(EncoderConfig(str(labse))).encode(sentences)
     np.savez(tmp_path / "pairs.npz", text=np.array(sentences), vector=vectors)
-    data = replace(config.data, paths=[str(tmp_path / "pairs.npz")])
-    given = replace(config, encoder=EncoderConfig("them", kind="precomputed", vectors=[]), data=data)
+    pairs = [str(tmp_path / "pairs.npz")]
+    data, encoder = replace(config.data, paths=pairs), EncoderConfig("them", kind="precomputed", vectors=pairs)
+    given = replace(config, encoder=encoder, data=data)
     with pytest.raises(ValueError, match=r"correction_fraction is 0\.4.*encoder\.kind=precomputed"):
         runs.train(replace(given, training=replace(config.training, correction_fraction=0.4)))
 
