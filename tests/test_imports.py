@@ -11,8 +11,19 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"config", "loss", "storage", "vectors", "decoding", "exploration", "sentences", "intervals", "robustness"},
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"},
+    {
+        "config",
+        "loss",
+        "storage",
+        "vectors",
+        "decoding",
+        "exploration",
+        "sentences",
+        "pieces",
+        "intervals",
+        "robustness",
+    },
+    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "constraints"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"evaluation", "batches", "refinement"},

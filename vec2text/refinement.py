@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vec2text.constraints import Constraints, Rules
 from vec2text.decoding import Path, explore
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.inverter import Inverter
@@ -109,6 +110,7 @@ def refine(
     candidates: int = 4,
     max_tokens: int | None = None,
     batch_size: int = 256,
+    constraints: Constraints | None = None,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
 
@@ -123,31 +125,44 @@ def refine(
         candidates: proposals a round for each vector.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
+        constraints: what every text must be like. Where words must be contained, the first text of a vector is the
+            closest of up to `candidates` + 1 that contain them.
 
     Raises:
-        ValueError: rounds or candidates below 0, vectors that `Inverter.invert` refuses, or an encoder that fails.
+        ValueError: rounds or candidates below 0, vectors that `Inverter.invert` refuses, constraints that
+            cannot be obeyed, or an encoder that fails.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
     for name, value, least in (("rounds", rounds, 0), ("candidates", candidates, 0), ("max_tokens", limit, 1)):
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
     inverter.check_length(limit)
+    rules = inverter.rules(constraints, limit)
     rows = inverter.rows(vectors)
     was_training = inverter.training
     inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit)
+        found += _refine_batch(inverter, encoder, rows[start : start + batch_size], rounds, candidates, limit, rules)
     inverter.train(was_training)
     return found
 
 
 def _refine_batch(
-    inverter: Inverter, encoder: Encoder, rows: torch.Tensor, rounds: int, candidates: int, max_tokens: int
+    inverter: Inverter,
+    encoder: Encoder,
+    rows: torch.Tensor,
+    rounds: int,
+    candidates: int,
+    max_tokens: int,
+    rules: Rules | None,
 ) -> list[Reconstruction]:
     units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
     searches = [_Search(unit) for unit in units]
     prefixes = inverter.prefixes(rows)  # (N, P, H)
+    first: list[list[tuple[int, ...]]] = [[()]] * len(searches)
+    if rules:
+        first = rules.beginnings(inverter.decoder, prefixes, 1 + candidates)
     memo: dict[str, np.ndarray] = {}
     spent = [0] * len(searches)
     for step in range(rounds + 1):
@@ -155,7 +170,8 @@ def _refine_batch(
         begin: list[Sequence[int]] = []
         for place, search in enumerate(searches):
             if step == 0:
-                places, begin = [*places, place], [*begin, ()]
+                places += [place] * len(first[place])
+                begin += first[place]
             elif candidates and not search.found:
                 branches = search.branches(candidates)
                 places += [place] * len(branches)
@@ -163,7 +179,7 @@ def _refine_batch(
                 spent[place] = step if branches else spent[place]
         if not places:
             break
-        _propose(inverter, encoder, searches, prefixes, places, begin, memo, max_tokens)
+        _propose(inverter, encoder, searches, prefixes, places, begin, memo, max_tokens, rules)
         for search in searches:
             search.history.append((search.best, len(search.seen)))
     return [_result(search, rounds_done) for search, rounds_done in zip(searches, spent, strict=True)]
@@ -178,17 +194,17 @@ def _propose(
     begin: Sequence[Sequence[int]],
     memo: dict[str, np.ndarray],
     max_tokens: int,
+    rules: Rules | None,
     chunk: int = 256,
 ) -> None:
     """Write the proposals, encode those that no vector had before, together, and note how close they came."""
     fresh: dict[tuple[int, str], Path] = {}
     for start in range(0, len(places), chunk):
         part = list(places[start : start + chunk])
-        paths = explore(
-            inverter.decoder, prefixes[part], inverter.end_id, max_tokens, begin=begin[start : start + chunk]
-        )
+        some = begin[start : start + chunk]
+        paths = explore(inverter.decoder, prefixes[part], inverter.end_id, max_tokens, begin=some, allowed=rules)
         for place, path, text in zip(part, paths, inverter.texts([path.ids for path in paths]), strict=True):
-            if text not in searches[place].seen:
+            if text not in searches[place].seen and (rules is None or rules.constraints.obeyed_by(text)):
                 fresh.setdefault((place, text), path)
     # The same text may be proposed for several vectors: it is encoded once.
     unknown = list(dict.fromkeys(text for _, text in fresh if text not in memo))
