@@ -107,7 +107,8 @@ def _occurs(word: str, text: str) -> bool:
 class _Draft:
     """A text that was written after given tokens."""
 
-    begin: tuple[int, ...]
+    ids: tuple[int, ...]
+    """The end token included where it ended."""
     text: str
     score: float
     """Its log-probability."""
@@ -178,7 +179,15 @@ class Rules:
         left = self.max_tokens - len(ids) - 1  # tokens after the next
         node, closed = ids if ids in self._after else None, ids in self._closed
         inside, begun = bool(text) and not text[-1].isspace(), self._begun(text)
-        key = (node, inside, tail, None if room is None else min(room, 99), min(left, 4), closed, begun)
+        key = (
+            node,
+            inside,
+            tail,
+            None if room is None else min(room, self.pieces.most_words + 1),
+            min(left, 4),
+            closed,
+            begun,
+        )
         return self._mask(key, node, text, tail, left, closed)
 
     def _mask(
@@ -265,7 +274,7 @@ class Rules:
         """First tokens for each of B vectors, from which greedy decoding under these rules writes a text that obeys.
 
         Where words must be contained that the greedy text lacks, they are put in at each of its places, and the
-        likeliest texts are chosen.
+        likeliest texts are chosen: some tens of texts are written for each vector.
 
         Args:
             decoder: a Hugging Face causal LM in eval mode.
@@ -301,8 +310,8 @@ class Rules:
         self, decoder: Any, prefixes: torch.Tensor, firsts: list[tuple[int, ...]], count: int
     ) -> list[list[tuple[int, ...]]]:
         drafts = self._write(decoder, prefixes, list(enumerate(firsts)))
-        fine = [{draft.begin: draft.score for draft in row if self.constraints.obeyed_by(draft.text)} for row in drafts]
-        open_rows = [row for row, begins in enumerate(fine) if not begins]
+        fine = [[draft for draft in row if self.constraints.obeyed_by(draft.text)] for row in drafts]
+        open_rows = [row for row, found in enumerate(fine) if not found]
         for turn, _ in enumerate(self.constraints.words):
             jobs: list[tuple[int, tuple[int, ...]]] = []
             for row in open_rows:
@@ -319,12 +328,13 @@ class Rules:
             self._closed.update(begin for _, begin in jobs)
             drafts = self._write(decoder, prefixes, jobs)
             for row in open_rows:
-                obeying = {draft.begin: draft.score for draft in drafts[row] if self.constraints.obeyed_by(draft.text)}
-                fine[row] |= obeying
-                drafts[row] = [draft for draft in drafts[row] if draft.begin not in obeying]
+                fine[row] += [draft for draft in drafts[row] if self.constraints.obeyed_by(draft.text)]
+                drafts[row] = [draft for draft in drafts[row] if not self.constraints.obeyed_by(draft.text)]
         if not all(fine):
             raise self.refusal()
-        return [sorted(begins, key=lambda begin: -begins[begin])[:count] for begins in fine]
+        # All of their tokens are given, so that they come out again whatever the rules are told of other rows.
+        best_ids = [[draft.ids for draft in sorted(row, key=lambda draft: -draft.score)] for row in fine]
+        return [list(dict.fromkeys(row))[:count] for row in best_ids]
 
     def _with_word(self, text: str, word: str) -> Iterator[str]:
         """The beginnings of a text, each with the word after it, as far as they obey."""
@@ -349,9 +359,9 @@ class Rules:
             paths: list[Path] = explore(
                 decoder, prefixes[list(rows)], self.end_id, self.max_tokens, begin=begin, allowed=self
             )
-            for row, first, path in zip(rows, begin, paths, strict=True):
+            for row, path in zip(rows, paths, strict=True):
                 score = float(path.log_probabilities.sum())
-                drafts[row].append(_Draft(first, self._shown(path.ids), score))
+                drafts[row].append(_Draft(tuple(path.ids), self._shown(path.ids), score))
         return drafts
 
     def refusal(self) -> ValueError:

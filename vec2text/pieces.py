@@ -82,6 +82,11 @@ class Pieces:
         return self._effects[tail, inside]
 
     @cached_property
+    def most_words(self) -> int:
+        """How many words one token can begin."""
+        return max(len(data.decode("utf-8", "replace").split()) for data in self.written)
+
+    @cached_property
     def closing(self) -> np.ndarray:
         """(V,) whether a token is nothing but the punctuation that ends a sentence."""
         return np.array([_is_whole(data) and bool(re.fullmatch(_CLOSING, data.decode())) for data in self.written])
