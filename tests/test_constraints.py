@@ -181,6 +181,7 @@ def test_whatever_is_asked_holds(other, seed, sentences):
         limit, least = chance.randint(34, 50), chance.choice([0, 0, 5])
         texts = other.invert(vector, constraints=asked, max_tokens=limit, min_tokens=least, **MANNERS[manner])
         assert all(map(asked.obeyed_by, texts)), (asked, manner, texts)
+        assert not asked or not any("\ufffd" in text for text in texts)  # no character is cut
 
 
 @pytest.mark.parametrize("manner", ["greedy", "sampling"])
