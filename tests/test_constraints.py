@@ -298,6 +298,17 @@ def test_pieces_write_what_the_tokenizer_writes(other):
         assert " ".join(pieces.join(ids).decode().split()) == other.texts([ids])[0]
 
 
+def test_what_is_read_as_the_beginning_of_a_character_can_be_completed():
+    for tail in itertools.chain.from_iterable(itertools.product(range(128, 256), repeat=n) for n in (1, 2)):
+        known = read(bytes(tail))
+        if known is not None and known[1] == bytes(tail):
+            rest = missing(bytes(tail))
+            fillings = (bytes(tail) + bytes([byte]) + b"\x80" * (rest - 1) for byte in range(128, 192))
+            assert any(read(filled) not in (None, ("", filled)) for filled in fillings), tail
+    assert read("aé漢".encode()[:-1]) == ("aé", "漢".encode()[:-1])
+    assert read(b"\xed\xa1") is None
+
+
 def test_a_tokenizer_of_another_kind_is_refused(inverter, vectors):
     from tokenizers import decoders as backend
 

@@ -26,9 +26,11 @@ def read(data: bytes) -> tuple[str, bytes] | None:
     """The whole characters of UTF-8, and the bytes of a last one that is not whole yet; None: it is no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        return decoder.decode(data), decoder.getstate()[0]
+        text, tail = decoder.decode(data), decoder.getstate()[0]
     except UnicodeDecodeError:
         return None
+    # The decoder waits for the third byte of a surrogate, which is no character.
+    return None if tail[:1] == b"\xed" and tail[1:2] >= b"\xa0" else (text, tail)
 
 
 def missing(tail: bytes) -> int:
