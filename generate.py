@@ -32,6 +32,8 @@ EXAMPLES = """examples:
   python generate.py --arithmetic "0.5 * 'Hot - and dry.' + 0.5 * cold.npy"
   python generate.py --arithmetic cluster.npy                   the text of a cluster's centroid
   python generate.py --vector vectors.npy --refine 5 --candidates 8 --n-best 3 --format jsonl
+  python generate.py --vector vectors.npy --starts-with "The hotel" --max-words 9
+  python generate.py --vector vectors.npy --must-contain Dublin --must-contain quiet --refine 5
   python generate.py --vector vectors.npy --nearest my.txt      beside each text the nearest of my own sentences
 
 An operand of --interpolate and --arithmetic is a text, or an existing file of vectors: several stand for their mean.
@@ -79,6 +81,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice.add_argument("--max-new-tokens", type=int, metavar="N", help="longest text (default: longest trained on)")
     choice.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
     choice.add_argument("--batch-size", type=int, default=256, metavar="N", help="vectors decoded at a time (256)")
+    known = parser.add_argument_group("constraints: what is known of every text, with and without --refine")
+    known.add_argument(
+        "--starts-with",
+        metavar="TEXT",
+        help='it begins with TEXT, case and all: "The hot" may go on as "The hotel", "The hot " may not',
+    )
+    known.add_argument(
+        "--must-contain",
+        action="append",
+        metavar="WORD",
+        help='it has this whole word, or words, in any case: "red boat"; may be repeated; not with beams or sampling',
+    )
+    known.add_argument("--max-words", type=int, metavar="N", help="it has at most N words, as white space divides them")
     search = parser.add_argument_group("refinement (re-embeds what was written; needs the encoder)")
     search.add_argument(
         "--refine", type=int, metavar="ROUNDS", help="search on from the plain text for up to so many rounds"
@@ -222,11 +237,13 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from vec2text.constraints import Constraints
     from vec2text.exploration import nearest, parse_sum
     from vec2text.sources import embed, embed_all, in_pieces, read_lines
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
+    constraints = Constraints(options.starts_with, options.must_contain or (), options.max_words)
     terms = [(1.0, operand) for operand in options.interpolate or ()]
     if options.arithmetic is not None:
         terms = parse_sum(options.arithmetic)
@@ -253,13 +270,14 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     generator = torch.Generator()
     generator.seed() if options.seed is None else generator.manual_seed(options.seed)
     chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
-    chosen |= {"min_tokens": options.min_new_tokens, "max_tokens": options.max_new_tokens, "seed": generator}
+    chosen |= {"min_tokens": options.min_new_tokens, "seed": generator}
+    always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
     needed = texts or sentences or options.refine is not None
     encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
-    budget = {"rounds": options.refine, "candidates": options.candidates, "max_tokens": options.max_new_tokens}
+    budget = {"rounds": options.refine, "candidates": options.candidates, **always}
     refining = Refining(
         lambda batch: refine(inverter, encoder, batch, **budget),
-        lambda batch: inverter.invert(batch, **chosen),
+        lambda batch: inverter.invert(batch, **chosen, **always),
         options.n_best or 1,
     )
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
@@ -269,7 +287,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
             if options.refine is None:
-                found = [{"text": text} for text in inverter.invert(batch, **chosen)]
+                found = [{"text": text} for text in inverter.invert(batch, **chosen, **always)]
             else:
                 found = refining.rows(batch)
             both = zip(found, notes, strict=False)  # texts first: no note is lost

@@ -22,9 +22,10 @@ ORDER = [
         "exploration",
         "sentences",
         "intervals",
+        "pieces",
     },
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"}
-    | {"calibration"},
+    | {"calibration", "constraints"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"batches", "refinement"},

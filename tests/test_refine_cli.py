@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import generate
-from vec2text import Inverter
+from vec2text import Constraints, Inverter
 from vec2text.calibration import Calibration
 from vec2text.refinement import refine
 
@@ -136,6 +136,30 @@ def test_when_the_encoder_fails_standard_output_has_all_lines_too(place, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["--starts-with", "The o"], Constraints("The o")),
+        (["--max-words", "2"], Constraints(max_words=2)),
+        (["--must-contain", "cat", "--must-contain", "on"], Constraints(must_contain=["cat", "on"])),
+        (["--starts-with", "A ", "--must-contain", "boat", "--max-words", "3"], Constraints("A ", ["boat"], 3)),
+    ],
+)
+@pytest.mark.parametrize(
+    "manner", [[], ["--refine", "2", "--n-best", "9"], ["--num-beams", "3"], ["--temperature", "1"]]
+)
+def test_constraints_hold_for_every_text(place, monkeypatch, tmp_path, words, asked, manner):
+    if asked.must_contain:  # words are put into greedy texts only
+        manner = [word for word in manner if word not in ("--num-beams", "3", "--temperature", "1")]
+    out = tmp_path / "out.jsonl"
+    to = ["--vector", str(place / "vectors.npy"), "--format", "jsonl", "--output", str(out)]
+    assert called(place, monkeypatch, *to, *words, *manner) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    texts = [text for row in rows for text in (row["text"], *(it["text"] for it in row.get("hypotheses", ())))]
+    assert len(rows) == 7
+    assert all(map(asked.obeyed_by, texts)), texts
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--refine", "-1"], "rounds is -1; expected at least 0"),
@@ -149,6 +173,16 @@ def test_when_the_encoder_fails_standard_output_has_all_lines_too(place, monkeyp
         (["--refine", "1", "--max-new-tokens", "0"], "max_tokens is 0; expected at least 1"),
         (["--refine", "1", "--max-new-tokens", "400"], "has room for"),
         (["--refine", "1", "--encoder", "nobody/has-this"], "encoder 'nobody/has-this' cannot be loaded"),
+        (["--starts-with", " "], "starts_with is empty"),
+        (["--must-contain", ""], "must_contain has an empty word"),
+        (["--max-words", "0", "--refine", "1"], "max_words is 0; expected at least 1"),
+        (["--starts-with", "a b c", "--max-words", "2"], "starts_with 'a b c' and max_words 2 contradict"),
+        (["--must-contain", "red boat", "--max-words", "1"], "must_contain 'red boat' and max_words 1 contradict"),
+        (["--must-contain", "a", "--num-beams", "2"], "must_contain and num_beams 2 contradict"),
+        (["--must-contain", "a", "--top-k", "5"], "must_contain and sampling contradict"),
+        (["--starts-with", "The old cat sees a boat", "--max-new-tokens", "2"], "but max_tokens is 2"),
+        (["--must-contain", "Zyxwvutsrq", "--max-new-tokens", "2", "--refine", "1"], "but max_tokens is 2"),
+        (["--starts-with", "Zyx", "--must-contain", "qqqq", "--max-new-tokens", "5"], "no text of at most 5 tokens"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_code_2(place, monkeypatch, capsys, words, message):

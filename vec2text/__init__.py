@@ -8,15 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vec2text.config import EncoderConfig
+    from vec2text.constraints import Constraints
     from vec2text.encoders import Encoder, load_encoder
     from vec2text.fingerprint import Fingerprint
     from vec2text.inverter import Inverter
     from vec2text.vectors import read_vectors
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "EncoderConfig", "Fingerprint", "Inverter", "__version__", "load_encoder", "read_vectors"]
+__all__ = [
+    "Constraints",
+    "Encoder",
+    "EncoderConfig",
+    "Fingerprint",
+    "Inverter",
+    "__version__",
+    "load_encoder",
+    "read_vectors",
+]
 
 _ROOMS = {
+    "Constraints": "constraints",
     "Encoder": "encoders",
     "EncoderConfig": "config",
     "Fingerprint": "fingerprint",

@@ -9,13 +9,16 @@ Shapes: B batch, P prefix tokens, H GPT hidden size, V vocabulary, K beams or al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache
+
+Allowed = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Which tokens may come next, (B, V) bool, after those so far, (B, t), which have these logits, (B, V)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def decode(
     end_id: int,
     options: Decoding,
     generator: torch.Generator | None = None,
+    *,
+    begin: Sequence[Sequence[int]] | None = None,
+    allowed: Allowed | None = None,
 ) -> list[list[int]]:
     """Write a text for each prefix.
 
@@ -76,9 +82,14 @@ def decode(
         end_id: the token that ends a text; it is not returned.
         options: how tokens are chosen.
         generator: source of the random numbers, on the CPU.
+        begin: the first tokens of each text, not with beams; None: none.
+        allowed: says which tokens may come next; None: all.
     """
-    search = _beam_search if options.num_beams > 1 else _one_by_one
-    rows = search(decoder, prefixes, end_id, options, generator).tolist()
+    if options.num_beams > 1:
+        assert begin is None, "beams begin by themselves"
+        rows = _beam_search(decoder, prefixes, end_id, options, allowed).tolist()
+    else:
+        rows = _one_by_one(decoder, prefixes, end_id, options, generator, begin, allowed).tolist()
     return [row[: row.index(end_id)] if end_id in row else row for row in rows]
 
 
@@ -106,6 +117,7 @@ def explore(
     mask: torch.Tensor | None = None,
     begin: Sequence[Sequence[int]] | None = None,
     alternatives: int = 4,
+    allowed: Allowed | None = None,
 ) -> list[Path]:
     """Write a text for each prefix, greedily after given first tokens, and note the tokens that were not taken.
 
@@ -117,12 +129,10 @@ def explore(
         mask: (B, P) 1 where there is a prefix token, 0 where there is padding (on the left).
         begin: the first tokens of each text; None: none.
         alternatives: K.
+        allowed: says which tokens may come after the given ones; None: all. Others are no alternatives.
     """
     batch, device, width = len(prefixes), prefixes.device, alternatives + 1
-    given = torch.full((batch, max_tokens), -1)
-    for row, tokens in enumerate(begin or ()):
-        given[row, : len(tokens)] = torch.tensor(tokens[:max_tokens], dtype=torch.long)
-    given = given.to(device)
+    given = _given(begin or (), batch, max_tokens).to(device)
     ids = torch.full((batch, max_tokens), end_id, device=device)
     chosen_scores = torch.zeros(batch, max_tokens, device=device)
     best_ids = torch.zeros(batch, max_tokens, width, dtype=torch.long, device=device)
@@ -132,7 +142,8 @@ def explore(
     cache, inputs = DynamicCache(), prefixes
     for step in range(max_tokens):
         scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V)
-        best_scores[alive, step], best_ids[alive, step] = scores.topk(min(width, scores.shape[-1]))
+        open_scores = scores if allowed is None else _only(allowed, scores, ids[alive, :step])
+        best_scores[alive, step], best_ids[alive, step] = open_scores.topk(min(width, scores.shape[-1]))
         wanted = given[alive, step]
         chosen = torch.where(wanted < 0, best_ids[alive, step, 0], wanted)
         ids[alive, step] = chosen
@@ -157,23 +168,70 @@ def explore(
     return [Path(row[:n], scores[:n], tokens[:n], logs[:n]) for row, n, scores, tokens, logs in rows]
 
 
+@torch.inference_mode()
+def rate(
+    decoder: Any, prefixes: torch.Tensor, tokens: Sequence[int], then: Sequence[int], shared: int = 0
+) -> torch.Tensor:
+    """Log-probability of a text for each prefix that begins with `tokens` and goes on with any one of `then`: (B,).
+
+    Args:
+        decoder: a Hugging Face causal LM in eval mode.
+        prefixes: (B, P, H).
+        tokens: the first tokens, the same for all.
+        then: tokens, at least one.
+        shared: first tokens whose probability does not count.
+    """
+    device, counted = prefixes.device, len(tokens) - shared
+    first = decoder.get_input_embeddings()(torch.tensor(tokens, dtype=torch.long, device=device))  # (t, H)
+    inputs = torch.cat([prefixes, first.expand(len(prefixes), -1, -1)], 1)  # (B, P + t, H)
+    logits = decoder(inputs_embeds=inputs, use_cache=False, logits_to_keep=counted + 1).logits
+    scores = logits[:, -counted - 1 :].float().log_softmax(-1)  # (B, counted + 1, V)
+    tail = torch.tensor(tokens[shared:], dtype=torch.long, device=device).expand(len(prefixes), -1)  # (B, counted)
+    written = scores[:, :-1].gather(-1, tail.unsqueeze(-1)).squeeze(-1).sum(-1)
+    return written + scores[:, -1, torch.tensor(then, device=device)].logsumexp(-1)
+
+
+def _given(begin: Sequence[Sequence[int]], batch: int, max_tokens: int) -> torch.Tensor:
+    """First tokens as (B, max_tokens), -1 where none is given."""
+    given = torch.full((batch, max_tokens), -1)
+    for row, tokens in enumerate(begin):
+        given[row, : len(tokens)] = torch.tensor(tokens[:max_tokens], dtype=torch.long)
+    return given
+
+
+def _only(allowed: Allowed, scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Scores (B, V) with those of tokens that may not come next at minus infinity."""
+    return scores.masked_fill(~allowed(ids, scores), -torch.inf)
+
+
 def _one_by_one(
-    decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, generator: torch.Generator | None
+    decoder: Any,
+    prefixes: torch.Tensor,
+    end_id: int,
+    options: Decoding,
+    generator: torch.Generator | None,
+    begin: Sequence[Sequence[int]] | None,
+    allowed: Allowed | None,
 ) -> torch.Tensor:
     """Greedy or sampled ids, (B, max_tokens), filled up with the end token."""
     batch, device = len(prefixes), prefixes.device
     draws = None
     if options.sampled:
         draws = torch.rand(batch, options.max_tokens, generator=generator, dtype=torch.float64).to(device)
+    given = None if begin is None else _given(begin, batch, options.max_tokens).to(device)
     ids = torch.full((batch, options.max_tokens), end_id, device=device)
     alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # of those, which have met their end
     cache, inputs = DynamicCache(config=decoder.config), prefixes
     for step in range(options.max_tokens):
         logits = _next_logits(decoder, inputs, cache)  # (alive, V)
+        if allowed is not None:
+            logits = _only(allowed, logits, ids[alive, :step])
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
         chosen = logits.argmax(-1) if draws is None else _sample(logits, draws[alive, step], options)
+        if given is not None:
+            chosen = torch.where(given[alive, step] < 0, chosen, given[alive, step])
         chosen = chosen.masked_fill(ended, end_id)
         ids[alive, step] = chosen
         ended = chosen == end_id
@@ -218,7 +276,7 @@ def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> tor
 
 
 def _beam_search(
-    decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, generator: torch.Generator | None
+    decoder: Any, prefixes: torch.Tensor, end_id: int, options: Decoding, allowed: Allowed | None
 ) -> torch.Tensor:
     """The text of highest mean log-probability per token among those that K beams find, (B, max_tokens).
 
@@ -239,7 +297,10 @@ def _beam_search(
         logits = _next_logits(decoder, inputs, cache)  # (B * K, V)
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
-        totals = scores.unsqueeze(-1) + logits.log_softmax(-1).unflatten(0, (batch, beams))  # (B, K, V)
+        logits = logits.log_softmax(-1)
+        if allowed is not None:  # after the softmax: what may not come next keeps its share of the probability
+            logits = _only(allowed, logits, ids[:, :, :step].flatten(0, 1))
+        totals = scores.unsqueeze(-1) + logits.unflatten(0, (batch, beams))  # (B, K, V)
         # Among 2K candidates at least K go on, however many of them end.
         best, places = totals.flatten(1).topk(min(2 * beams, totals[0].numel()))  # (B, 2K)
         parents, tokens = places // totals.shape[-1], places % totals.shape[-1]

@@ -107,8 +107,7 @@ def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], v
         vectors: theirs, (N, D).
     """
     rows, known = inverter.rows(vectors), []
-    for effort in ({"rounds": 0}, {}):
-        found = refine(inverter, encoder, vectors, **effort)
+    for found in (refine(inverter, encoder, vectors, rounds=0), refine(inverter, encoder, vectors)):
         texts = [result.text for result in found]
         similarities = np.array([result.similarity for result in found])
         exact = metrics.exact_matches(references, texts)

@@ -24,11 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
+from vec2text.constraints import Constraints, Rules
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
+from vec2text.pieces import Pieces
 from vec2text.projection import Projection
 from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
@@ -68,6 +70,7 @@ class Inverter(nn.Module):
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
         self.calibration = calibration
         self.end_id = int(tokenizer.eos_token_id)
+        self._pieces: Pieces | None = None
 
     @classmethod
     def build(
@@ -171,6 +174,7 @@ class Inverter(nn.Module):
         max_tokens: int | None = None,
         seed: int | torch.Generator | None = None,
         batch_size: int = 256,
+        constraints: Constraints | None = None,
     ) -> list[str]:
         """Turn vectors back into text, in their order.
 
@@ -186,20 +190,38 @@ class Inverter(nn.Module):
             max_tokens: longest text, in tokens; None: the longest that it was trained on.
             seed: of sampling: a number, or a CPU generator that goes on from call to call.
             batch_size: vectors decoded at a time.
+            constraints: what every text must be like; words that it must contain only with greedy decoding.
 
         Raises:
-            ValueError: another dimension, NaN, infinity or a vector of zeros, or options that contradict.
+            ValueError: another dimension, NaN, infinity or a vector of zeros, options that contradict, or constraints
+                that cannot be obeyed.
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
         self.check_length(limit)
+        rules = self.rules(constraints, limit)
+        if rules and constraints and constraints.must_contain and (options.sampled or num_beams > 1):
+            manner = "sampling" if options.sampled else f"num_beams {num_beams}"
+            raise ValueError(f"must_contain and {manner} contradict: words are put into greedy texts; leave one out")
         rows = self.rows(vectors)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator()
         if isinstance(seed, int):
             generator.manual_seed(seed)
         elif seed is None:
             generator.seed()
-        return self._write(rows, options, generator, batch_size)
+        return self._write(rows, options, generator, batch_size, rules)
+
+    def rules(self, constraints: Constraints | None, max_tokens: int) -> Rules | None:
+        """Constraints as this inverter's decoder obeys them; None: there are none.
+
+        Raises:
+            ValueError: its tokenizer cannot write what is asked, or not in `max_tokens`.
+        """
+        if not constraints:
+            return None
+        if self._pieces is None:
+            self._pieces = Pieces(self.tokenizer, self.decoder.get_output_embeddings().weight.shape[0])
+        return Rules(constraints, self.tokenizer, self._pieces, self.end_id, max_tokens)
 
     def unaided(self) -> str:
         """What the GPT writes for a vector of zeros: the baseline of a decoder that is told nothing."""
@@ -208,15 +230,26 @@ class Inverter(nn.Module):
 
     @torch.inference_mode()
     def _write(
-        self, rows: torch.Tensor, options: Decoding, generator: torch.Generator | None, batch_size: int
+        self,
+        rows: torch.Tensor,
+        options: Decoding,
+        generator: torch.Generator | None,
+        batch_size: int,
+        rules: Rules | None = None,
     ) -> list[str]:
         was_training = self.training
         self.eval()
         texts: list[str] = []
         for start in range(0, len(rows), batch_size):
             prefixes = self.prefixes(rows[start : start + batch_size])
-            texts += self.texts(decode(self.decoder, prefixes, self.end_id, options, generator))
+            begin = None
+            if rules and options.num_beams == 1:
+                begin = [first for first, *_ in rules.beginnings(self.decoder, prefixes)]
+            ids = decode(self.decoder, prefixes, self.end_id, options, generator, begin=begin, allowed=rules)
+            texts += self.texts(ids)
         self.train(was_training)
+        if rules and not all(map(rules.constraints.obeyed_by, texts)):
+            raise rules.refusal()
         return texts
 
     @torch.inference_mode()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vec2text.constraints import Constraints, Rules
 from vec2text.correction import Hypotheses
 from vec2text.decoding import Path, explore
 from vec2text.encoders import Encoder, encode_checked
@@ -155,6 +156,7 @@ def refine(
     beams: int = 3,
     max_tokens: int | None = None,
     batch_size: int = 256,
+    constraints: Constraints | None = None,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
 
@@ -170,10 +172,13 @@ def refine(
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
+        constraints: what every text must be like. Where words must be contained, the first text of a vector is the
+            closest of up to `candidates` + 1 that contain them.
 
     Raises:
         RefinementStopped: the encoder failed half-way; it holds what was found before.
-        ValueError: rounds or candidates below 0, beams below 1, or vectors that `Inverter.invert` refuses.
+        ValueError: rounds or candidates below 0, beams below 1, vectors that `Inverter.invert` refuses, or constraints
+            that cannot be obeyed.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
     for name, value, least in (
@@ -185,14 +190,16 @@ def refine(
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
     inverter.check_length(limit, limit if inverter.correction is not None and rounds else None)
+    rules = inverter.rules(constraints, limit)
     rows = inverter.rows(vectors)
     was_training = inverter.training
     inverter.eval()
     found: list[Reconstruction] = []
     for start in range(0, len(rows), batch_size):
-        batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit)
+        batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
+        first = batch.beginnings(candidates)
         try:
-            batch.refine(rounds, candidates)
+            batch.refine(first, rounds, candidates)
         except (ValueError, MemoryError) as error:  # as encode_checked says that the encoder failed
             inverter.train(was_training)
             so_far = batch.results()
@@ -207,16 +214,37 @@ def refine(
 class _Batch:
     """The searches for some vectors, which share their encoder calls."""
 
-    def __init__(self, inverter: Inverter, encoder: Encoder, rows: torch.Tensor, beams: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        inverter: Inverter,
+        encoder: Encoder,
+        rows: torch.Tensor,
+        beams: int,
+        max_tokens: int,
+        rules: Rules | None,
+    ) -> None:
         self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
+        self.rules = rules
         units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
         corrects = inverter.correction is not None
         self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
 
-    def refine(self, rounds: int, candidates: int) -> None:
+    def beginnings(self, candidates: int) -> list[_Proposal]:
+        """The first proposals: plain inversion, or where words must be contained several texts that do.
+
+        Raises:
+            ValueError: no text obeys the constraints.
+        """
+        if self.rules is None:
+            return [_Proposal(search.place, None) for search in self.searches]
+        prefixes = self.inverter.prefixes(self.rows)  # (B, P, H)
+        begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
+        return [_Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
+
+    def refine(self, first: list[_Proposal], rounds: int, candidates: int) -> None:
         """Search for as many rounds, each vector until it is found."""
-        self._propose([_Proposal(search.place, None) for search in self.searches])
+        self._propose(first)
         for step in range(1, rounds + 1):
             proposals: list[_Proposal] = []
             for search in self.searches:
@@ -252,7 +280,8 @@ class _Batch:
             ):
                 if proposal.source is not None and not proposal.begin:
                     self.searches[proposal.place].corrected[proposal.source] = path
-                if text not in self.searches[proposal.place].seen:
+                obeys = self.rules is None or self.rules.constraints.obeyed_by(text)
+                if obeys and text not in self.searches[proposal.place].seen:
                     fresh.setdefault((proposal.place, text), (proposal, path))
         # The same text may be proposed for several vectors: it is encoded once.
         unknown = list(dict.fromkeys(text for _, text in fresh if text not in self.memo))
@@ -284,7 +313,15 @@ class _Batch:
             hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
             prefixes, mask = inverter.correction_prefixes(rows, hypotheses)  # (B, 3P + T + 1, H)
         begin = [proposal.begin for proposal in part]
-        return explore(inverter.decoder, prefixes, inverter.end_id, self.max_tokens, mask=mask, begin=begin)
+        return explore(
+            inverter.decoder,
+            prefixes,
+            inverter.end_id,
+            self.max_tokens,
+            mask=mask,
+            begin=begin,
+            allowed=self.rules,
+        )
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:
