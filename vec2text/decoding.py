@@ -254,8 +254,10 @@ def _next_logits(
     if mask is not None:
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
         padded = {"attention_mask": mask, "position_ids": positions}
-    output = decoder(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1, **padded)
-    return output.logits[:, -1].float()
+    output = decoder.base_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, **padded)
+    # The output layer on (B, H): of a slice (B, 1, H) a matrix product would copy the layer's weights B times.
+    logits: torch.Tensor = decoder.get_output_embeddings()(output.last_hidden_state[:, -1])
+    return logits.float()
 
 
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:

@@ -107,20 +107,22 @@ class Drafts:
         size = min(_POOL, max(1, len(self.examples) // parts))
         first = (self.pool * parts + rank) * size  # of an endless row of passes over the examples
         epochs, places = np.divmod(np.arange(first, first + size), len(self.examples))
-        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.examples)) for epoch in epochs}
+        orders = {epoch: self._order(epoch) for epoch in set(epochs.tolist())}
         members = np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
-        vectors = self.examples.batch(members).vectors
+        batch = self.examples.batch(members)
         generator = torch.Generator().manual_seed(hash((self.seed, self.pool, rank)) % 2**63)
         with self.autocast():
-            ids = write(self.inverter, vectors, generator)
-            found = encode_checked(self.encoder, self.inverter.texts(ids), vectors.shape[1])
-        batch = self.examples.batch(members)
+            ids = write(self.inverter, batch.vectors, generator)
+            found = encode_checked(self.encoder, self.inverter.texts(ids), batch.vectors.shape[1])
         right = [row[:n] for row, n in zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True)]
         wrong = np.array([draft != text for draft, text in zip(ids, right, strict=True)])
         wrong |= not wrong.any()  # else there would be nothing to go on with
         self.members = members[wrong]
         self.hypotheses = Hypotheses.of([draft for draft, keep in zip(ids, wrong, strict=True) if keep], found[wrong])
         self.pool, self.done = self.pool + 1, 0
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
 
 
 @torch.inference_mode()

@@ -121,17 +121,31 @@ class _Search:
         return self.seen[self.best] >= EXACT
 
     def proposals(self, count: int) -> list[_Proposal]:
-        """The `count` most promising ones that were not tried yet."""
-        kept = heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__)
-        corrections = [_Proposal(self.place, text) for text in kept] if self.corrects else []
-        chosen = [proposal for proposal in corrections if proposal not in self.tried][:count]
-        ranked = (branch for rank, text in enumerate(kept) for branch in self._branches(text, rank))
+        """The `count` most promising ones of each kept hypothesis that were not tried yet."""
+        import os
+
+        if os.environ.get("V") == "2":
+            kept = heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__)
+            corrections = [_Proposal(self.place, text) for text in kept] if self.corrects else []
+            chosen = [proposal for proposal in corrections if proposal not in self.tried][:count]
+            ranked = (branch for rank, text in enumerate(kept) for branch in self._branches(text, rank))
+            begun = set()  # two texts may share a branch
+            for _, proposal in heapq.nlargest(len(kept) * count, ranked, key=lambda branch: branch[0]):
+                if len(chosen) < count and proposal.begin not in begun:
+                    chosen.append(proposal)
+                    begun.add(proposal.begin)
+            self.tried.update(chosen)
+            return chosen
+        chosen: list[_Proposal] = []
         begun: set[tuple[int, ...]] = set()  # two texts may share a branch
-        for _, proposal in heapq.nlargest(len(kept) * count, ranked, key=lambda branch: branch[0]):
-            if len(chosen) < count and proposal.begin not in begun:
-                chosen.append(proposal)
-                begun.add(proposal.begin)
-        self.tried.update(chosen)
+        for text in heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__):
+            correction = _Proposal(self.place, text)
+            own = [correction] if self.corrects and correction not in self.tried else []
+            branches = heapq.nlargest(2 * count, self._branches(text, 0), key=lambda branch: branch[0])
+            own += [branch for _, branch in branches if branch.begin not in begun]
+            chosen += own[:count]
+            begun |= {proposal.begin for proposal in own[:count]}
+            self.tried.update(own[:count])
         return chosen
 
     def _branches(self, text: str, rank: int) -> Iterator[tuple[float, _Proposal]]:
