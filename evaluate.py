@@ -70,7 +70,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice = parser.add_argument_group("decoding (greedy by default)")
     choice.add_argument("--num-beams", type=int, metavar="K", help="beam search with K beams")
     choice.add_argument("--refine", type=int, metavar="ROUNDS", help="re-embed what came back, and correct it")
-    choice.add_argument("--candidates", type=int, metavar="K", help="with --refine: proposals a round (default: 4)")
+    choice.add_argument(
+        "--candidates",
+        type=int,
+        metavar="K",
+        help="with --refine: new texts a round, for each of the closest three (default: 4)",
+    )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}
     kept.add_argument("--noise", type=several(float), **several_of, help="its length as a share of the vector's")

@@ -98,7 +98,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     search.add_argument(
         "--refine", type=int, metavar="ROUNDS", help="search on from the plain text for up to so many rounds"
     )
-    search.add_argument("--candidates", type=int, metavar="K", help="texts tried a round for each vector (default: 4)")
+    search.add_argument(
+        "--candidates",
+        type=int,
+        metavar="K",
+        help="new texts compared a round, for each of the closest three (default: 4)",
+    )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -118,6 +123,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("candidates", "n_best"):
         if options.refine is None and getattr(options, name) is not None:
             parser.error(f"--{name.replace('_', '-')} has no effect without --refine")
+    if options.refine == 0 and options.candidates is not None and not options.must_contain:
+        parser.error("--candidates has no effect with --refine 0, which tries none")
     sampling = [name for name in ("temperature", "top_k", "top_p", "seed") if getattr(options, name) is not None]
     sampling += [name for name in ("min_new_tokens",) if options.min_new_tokens]
     sampling += [name for name in ("num_beams",) if options.num_beams != 1]
@@ -274,7 +281,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
     needed = texts or sentences or options.refine is not None
     encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
-    budget = {"rounds": options.refine, "candidates": options.candidates, **always}
+    budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
     refining = Refining(
         lambda batch: refine(inverter, encoder, batch, **budget),
         lambda batch: inverter.invert(batch, **chosen, **always),

@@ -84,6 +84,7 @@ CONTRADICTIONS = [
     (lambda: TrainingConfig(optimizer="lion"), r"training\.optimizer is 'lion'"),
     (lambda: TrainingConfig(muon_learning_rate=1e-3), "muon_learning_rate has no effect with training.optimizer=adamw"),
     (lambda: TrainingConfig(optimizer="muon", muon_learning_rate=0.0), "muon_learning_rate is 0.0; expected > 0"),
+    (lambda: TrainingConfig(correction_fraction=0.3, batch_sentences=8), r"batch_sentences has no effect on correct"),
     (lambda: TrainingConfig(correction_fraction=0.8), r"correction_fraction is 0\.8; expected 0 to 0\.7"),
     (lambda: TrainingConfig(steps=3, minutes=1), r"training\.steps and training\.minutes contradict"),
     (lambda: TrainingConfig(steps=0), r"training\.steps is 0"),

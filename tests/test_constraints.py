@@ -178,10 +178,15 @@ def test_whatever_is_asked_holds(other, seed, sentences):
         manner = chance.choice(["greedy"] if asked.must_contain else list(MANNERS))
         vector = np.random.default_rng(chance.randint(0, 999)).standard_normal((2, 32)).astype(np.float32)
         vector /= np.linalg.norm(vector, axis=1, keepdims=True)
-        limit, least = chance.randint(34, 50), chance.choice([0, 0, 5])
+        limit, least = chance.randint(34, 50), 0 if asked.must_contain else chance.choice([0, 0, 5])
         texts = other.invert(vector, constraints=asked, max_tokens=limit, min_tokens=least, **MANNERS[manner])
         assert all(map(asked.obeyed_by, texts)), (asked, manner, texts)
         assert not asked or not any("\ufffd" in text for text in texts)  # no character is cut
+
+
+def test_words_to_contain_and_a_least_length_contradict(inverter, vectors):
+    with pytest.raises(ValueError, match="must_contain and min_tokens 9 contradict"):
+        inverter.invert(vectors, constraints=Constraints(must_contain=["cat"]), min_tokens=9)
 
 
 @pytest.mark.parametrize("manner", ["greedy", "sampling"])

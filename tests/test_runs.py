@@ -49,12 +49,18 @@ def test_a_run_with_correction_keeps_sentences_for_it_and_ends_with_an_inverter_
     assert any(parameter.any() for parameter in inverter.correction.parameters())  # zeros before they were trained
     assert inverter.decoder.config.n_positions == 3 * 2 + 2 * config.data.max_tokens + 1
     rows = [row for row in read_jsonl(folder / "metrics.jsonl") if "loss/validation" in row]
-    assert {"validation/bleu", "validation/corrected_bleu", "validation/corrected_similarity"} <= set(rows[-1])
+    assert {"validation/bleu", "validation/refined_bleu", "validation/refined_similarity"} <= set(rows[-1])
     encoder = inverter.fingerprint.open_encoder()
     known = runs.known_sentences(folder, encoder, inverter.fingerprint)
     corpus = build_corpus(config.data, lambda text: None)
     assert sorted(known) == sorted(corpus.texts[row] for row in corpus.rows("train"))
     assert inverter.training_summary["training sentences"] == len(corpus.rows("train"))
+
+
+def test_too_few_sentences_for_both_kinds_are_refused(config):
+    training = replace(config.training, correction_fraction=0.0001)
+    with pytest.raises(ValueError, match=r"correction_fraction is 0\.0001, which leaves \d+ of \d+ .* and 0 for corr"):
+        runs.train(replace(config, training=training))
 
 
 def test_correction_without_an_encoder_is_refused_before_the_work(config, sentences, labse, tmp_path):

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import read_jsonl
+from conftest import LetterEncoder, read_jsonl
 from safetensors.torch import load_file
 
 from vec2text import training
 from vec2text.batches import Data, Examples
 from vec2text.config import DecoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.decoders import load_decoder
+from vec2text.encoders import EncoderError
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 from vec2text.robustness import Ranges, quantized
@@ -70,6 +71,9 @@ CASES = {
     "bf16": replace(QUICK, precision="bf16"),
     "muon": replace(QUICK, optimizer="muon"),
     "correction": replace(QUICK, steps=16, correction_fraction=0.4),
+    "correction, muon and bf16": replace(
+        QUICK, steps=16, correction_fraction=0.4, optimizer="muon", precision="bf16", accumulation=2
+    ),
     "changed vectors": replace(QUICK, quantize=["int8", "binary"], truncate=[8], changed_share=0.5, accumulation=2),
     "into a second epoch": replace(QUICK, steps=None, epochs=1.5, batch_tokens=800),
 }
@@ -244,6 +248,20 @@ def test_a_signal_saves_and_says_how_to_go_on(data, new_inverter, tmp_path, monk
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == handlers
     again = new_inverter()
     fit(again, data, QUICK, tmp_path / "stopped")
+    assert same(weights(whole), weights(again))
+
+
+def test_an_encoder_that_fails_costs_no_step(data, new_inverter, tmp_path):
+    class Failing(LetterEncoder):
+        def encode(self, texts):
+            raise ConnectionError("nobody answers")
+
+    config = replace(QUICK, steps=16, correction_fraction=0.4, checkpoint_every=100, evaluate_every=100)
+    with pytest.raises(EncoderError, match=r"nobody answers; saved at step 5; run the same command again"):
+        fit(new_inverter(corrects=True), replace(data, encoder=Failing()), config, tmp_path)
+    whole, again = new_inverter(corrects=True), new_inverter(corrects=True)
+    fit(again, data, config, tmp_path)
+    fit(whole, data, config, tmp_path / "whole")
     assert same(weights(whole), weights(again))
 
 

@@ -286,7 +286,7 @@ class TrainingConfig:
     steps: int | None = None
     """Budget in optimiser steps. Give one of steps, epochs and minutes; with none of them it is 10 minutes."""
     epochs: float | None = None
-    """Budget in passes over the training sentences."""
+    """Budget in passes over the training sentences that are not kept for correction."""
     minutes: float | None = None
     """Budget in minutes of wall clock, evaluation included; the schedule is complete at its end."""
     batch_tokens: int | None = None
@@ -298,13 +298,13 @@ class TrainingConfig:
     optimizer: str = "adamw"
     """`adamw`, or `muon`: Muon for the matrices of the GPT's layers, AdamW for all else."""
     learning_rate: float = 5e-4
-    """Peak learning rate of the GPT."""
+    """Peak learning rate of the GPT; with `muon`, of all of it but the matrices of its layers."""
     muon_learning_rate: float | None = None
     """Of `muon`: peak learning rate of those matrices, in steps of AdamW's size; null: 2e-3."""
     projection_learning_rate: float = 1e-3
-    """Peak learning rate of the projection."""
+    """Peak learning rate of the projection, and of what tells the parts of a correction apart."""
     weight_decay: float = 0.01
-    """AdamW's weight decay, on matrices only."""
+    """Weight decay of all optimisers, on matrices only."""
     warmup: float = 0.03
     """Share of the budget in which the learning rates rise; they then fall linearly to zero."""
     clip: float = 1.0
@@ -312,8 +312,8 @@ class TrainingConfig:
     noise: float = 0.0
     """Gaussian noise on training vectors: its expected length as a share of the vector's."""
     correction_fraction: float = 0.0
-    """Share of the steps, and of the training sentences, that teach to correct hypotheses: they start after 30% of the
-    budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
+    """Share of the training sentences, and of a run's steps, that teach to correct hypotheses. They start after 30% of
+    the budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
     quantize: list[str] | None = None
     """Change training vectors as vector stores do: `int8` (in the ranges of the training vectors), `binary`, `fp16`."""
     truncate: list[int] | None = None
@@ -351,6 +351,11 @@ class TrainingConfig:
         )
         for name in given:
             _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
+        _require(
+            not self.correction_fraction or self.batch_sentences is None,
+            "training.batch_sentences has no effect on corrections, whose batches take training.batch_tokens: give "
+            f"that, or leave training.correction_fraction ({self.correction_fraction}) at 0",
+        )
         _one_of("training.optimizer", self.optimizer, ("adamw", "muon"))
         _require(
             self.muon_learning_rate is None or self.optimizer == "muon",

@@ -83,9 +83,10 @@ class Correction(nn.Module):
             end_id: stands between hypothesis and text.
         """
         ids, lengths, vectors = hypotheses
-        length = targets.norm(dim=1, keepdim=True)
+        length = targets.norm(dim=1, keepdim=True)  # all three get that of the target, whatever the encoder's is
+        vectors = F.normalize(vectors, dim=1) * length
         # Only where the difference points: near the end its length is a small part of the vectors'.
-        difference = F.normalize(F.normalize(targets, dim=1) - F.normalize(vectors, dim=1), dim=1, eps=1e-6) * length
+        difference = F.normalize(targets - vectors, dim=1, eps=1e-12) * length
         places = torch.arange(ids.shape[1], device=ids.device)
         shift = ids.shape[1] - lengths.unsqueeze(1)  # (B, 1): to the right
         ids = ids.gather(1, (places - shift).clamp(min=0).expand_as(ids))

@@ -95,7 +95,8 @@ def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreT
     if limit is not None and positions > limit:
         raise ValueError(
             f"decoder {config.name!r} reads {limit} positions, but projection.prefix_length and data.max_tokens "
-            f"together need {positions}: lower one of them"
+            f"together need {positions} (with training.correction_fraction the prefix three times and a hypothesis "
+            "before the text): lower one of them"
         )
     rows = decoder.get_input_embeddings().weight.shape[0]
     if tokenizer.eos_token is None or tokenizer.eos_token_id >= rows:  # any other special token can learn to end a text
@@ -138,6 +139,40 @@ def _check_decoder(decoder: Any, name: str) -> None:
     ):
         if float((other - logits).abs().max()) > slack:
             raise ValueError(f"decoder {name!r} cannot be used: {fault}; expected an autoregressive LM, as GPT-2 is")
+
+
+@torch.no_grad()
+def check_padding(decoder: Any, name: str, positions: int) -> None:
+    """Refuse a model in which padding before a text changes how it goes on: it cannot correct hypotheses in batches.
+
+    Args:
+        decoder: a Hugging Face causal LM.
+        name: its name.
+        positions: of the longest correction.
+
+    Raises:
+        ValueError: padding shows.
+    """
+    decoder.eval()
+    embed = decoder.get_input_embeddings()
+    ids = torch.arange(positions, device=embed.weight.device).unsqueeze(0) % embed.num_embeddings  # (1, positions)
+    padded = torch.cat([ids[:, :4], ids[:, :2], ids[:, 4:-2]], 1)  # two of no meaning, where a hypothesis is shorter
+    mask = torch.ones_like(padded)
+    mask[:, 4:6] = 0
+    places = (mask.cumsum(1) - 1).clamp(min=0)
+    plain = decoder.base_model(inputs_embeds=embed(ids[:, :-2]), use_cache=False).last_hidden_state[:, -1]
+    masked = {"attention_mask": mask, "position_ids": places}
+    try:
+        shifted = decoder.base_model(inputs_embeds=embed(padded), use_cache=False, **masked).last_hidden_state[:, -1]
+    except Exception as error:  # each architecture fails in its own way
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"decoder {name!r} cannot learn correction: {reason:.200}") from error
+    slack = 1e-3 * float(plain.abs().max()) * (30 if plain.dtype == torch.bfloat16 else 1)
+    if float((plain - shifted).abs().max()) > slack:
+        raise ValueError(
+            f"decoder {name!r} cannot learn correction: padding before a text changes how it goes on; leave "
+            "training.correction_fraction at 0"
+        )
 
 
 def _add_lora(decoder: Any, config: DecoderConfig) -> None:

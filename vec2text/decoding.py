@@ -139,7 +139,7 @@ def explore(
     best_scores = torch.full((batch, max_tokens, width), -torch.inf, device=device)
     lengths = torch.full((batch,), max_tokens, device=device)
     alive = torch.arange(batch, device=device)
-    cache, inputs = DynamicCache(), prefixes
+    cache, inputs = DynamicCache(config=decoder.config), prefixes
     for step in range(max_tokens):
         scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V)
         open_scores = scores if allowed is None else _only(allowed, scores, ids[alive, :step])

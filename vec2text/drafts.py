@@ -78,8 +78,10 @@ class Drafts:
         return {"place": place, "members": torch.from_numpy(self.members), **self.hypotheses._asdict()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from where `state` was taken."""
+        """Go on from where the first process was when `state` was taken; the others go on with their next pool."""
         self.pool, self.done = state["place"].tolist()
+        if self.part[0]:
+            return
         self.members = state["members"].numpy()
         self.hypotheses = Hypotheses(state["ids"], state["lengths"], state["vectors"])
 
@@ -128,12 +130,11 @@ class Drafts:
 @torch.inference_mode()
 def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator) -> list[list[int]]:
     """Drafts of vectors (N, D) as token ids, without the end token, at each of TEMPERATURES in turn."""
-    writer, kind = inverter, inverter.device.type
-    if torch.is_autocast_enabled(kind):  # weights cast once, not for every token
-        writer = copy.deepcopy(inverter)
-        writer.decoder.to(torch.get_autocast_dtype(kind))
-    was_training = writer.training
-    writer.eval()
+    decoder, kind = inverter.decoder, inverter.device.type
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != decoder.dtype:
+        decoder = copy.deepcopy(decoder).to(torch.get_autocast_dtype(kind))  # weights cast once, not for every token
+    was_training = decoder.training
+    decoder.eval()
     drafts: list[list[int]] = [[] for _ in vectors]
     for number, temperature in enumerate(TEMPERATURES):
         rows = np.arange(number, len(vectors), len(TEMPERATURES))
@@ -141,9 +142,9 @@ def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator)
         options = Decoding(temperature=temperature, top_k=top_k, max_tokens=inverter.max_tokens)
         for some in np.array_split(rows, max(1, -(-len(rows) // _ROWS))):
             with torch.autocast(kind, enabled=False):
-                prefixes = writer.prefixes(vectors[some])
-                written = decode(writer.decoder, prefixes, writer.end_id, options, generator)
+                prefixes = inverter.prefixes(vectors[some]).to(decoder.dtype)
+                written = decode(decoder, prefixes, inverter.end_id, options, generator)
             for row, ids in zip(some, written, strict=True):
                 drafts[row] = ids
-    writer.train(was_training)
+    decoder.train(was_training)
     return drafts

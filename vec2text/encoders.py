@@ -66,27 +66,31 @@ def load_encoder(config: EncoderConfig, device: str | None = None) -> Encoder:
     return kinds[config.kind](config, device)
 
 
+class EncoderError(ValueError):
+    """An encoder failed, or gave what are no vectors of these texts."""
+
+
 def encode_checked(encoder: Encoder, texts: Sequence[str], dimension: int) -> np.ndarray:
     """Vectors of `texts`, (N, D) float32, from an encoder that need not be ours.
 
     Raises:
-        ValueError: it failed, or gave another number of vectors, another dimension, NaN or infinity.
+        EncoderError: it failed, or gave another number of vectors, another dimension, NaN or infinity.
     """
     try:
         vectors = np.asarray(encoder.encode(texts), np.float32)
-    except (ValueError, MemoryError):
-        raise
+    except ValueError as error:  # it says itself what is wrong
+        raise EncoderError(str(error)) from error
     except Exception as error:  # the user's code may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"encoder {encoder.name!r} failed on {len(texts)} sentences: {reason:.300}") from error
+        raise EncoderError(f"encoder {encoder.name!r} failed on {len(texts)} sentences: {reason:.300}") from error
     if vectors.shape != (len(texts), dimension):
-        raise ValueError(
+        raise EncoderError(
             f"encoder {encoder.name!r} gave an array of shape {vectors.shape} for {len(texts)} sentences; "
             f"expected ({len(texts)}, {dimension}): its dimension must stay the same from call to call"
         )
     if not np.isfinite(vectors).all():
         row = int(np.argmin(np.isfinite(vectors).all(1)))
-        raise ValueError(
+        raise EncoderError(
             f"encoder {encoder.name!r} gave NaN or infinity for sentence {row} of {len(texts)} ({texts[row]!r:.60}); "
             "expected finite numbers"
         )

@@ -133,7 +133,9 @@ class Inverter(nn.Module):
             loss = loss + 0.0 * sum(parameter.sum() for parameter in self.correction.parameters())
         return loss
 
-    def _text_states(self, vectors: torch.Tensor, ids: torch.Tensor, hypotheses: Hypotheses | None) -> torch.Tensor:
+    def _text_states(
+        self, vectors: torch.Tensor, ids: torch.Tensor, hypotheses: Hypotheses | None = None
+    ) -> torch.Tensor:
         """The GPT's last hidden states at the places that predict text tokens and the end: (B, T + 1, H)."""
         tokens = self.decoder.get_input_embeddings()(ids)  # (B, T, H)
         masked = {}
@@ -203,6 +205,8 @@ class Inverter(nn.Module):
         if rules and constraints and constraints.must_contain and (options.sampled or num_beams > 1):
             manner = "sampling" if options.sampled else f"num_beams {num_beams}"
             raise ValueError(f"must_contain and {manner} contradict: words are put into greedy texts; leave one out")
+        if rules and constraints and constraints.must_contain and min_tokens:
+            raise ValueError(f"must_contain and min_tokens {min_tokens} contradict: leave one out")
         rows = self.rows(vectors)
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator()
         if isinstance(seed, int):
@@ -260,7 +264,6 @@ class Inverter(nn.Module):
         return prefixes
 
     @torch.inference_mode()
-    @torch.inference_mode()
     def correction_prefixes(self, rows: torch.Tensor, hypotheses: Hypotheses) -> tuple[torch.Tensor, torch.Tensor]:
         """What the GPT reads to mend hypotheses of vectors (B, D), and its mask: see `Correction`.
 
@@ -270,6 +273,7 @@ class Inverter(nn.Module):
         batch, moved = rows.to(self.device, self.projection.dtype), hypotheses.to(self.device)
         return self._correction_prefixes(batch, moved._replace(vectors=moved.vectors.to(batch.dtype)))
 
+    @torch.inference_mode()
     def log_probabilities(self, rows: torch.Tensor, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """The log-probability of given texts, and of their end, under plain inversion: (N,), in nats.
 
@@ -293,7 +297,7 @@ class Inverter(nn.Module):
             counted = torch.arange(targets.shape[1]) < lengths.unsqueeze(1)
             targets, counted = targets.to(self.device), counted.to(self.device)
             vectors = rows[start : start + batch_size].to(self.device, self.projection.dtype)
-            hidden = self._text_states(vectors, targets[:, :-1], None)[counted]  # (counted tokens, H)
+            hidden = self._text_states(vectors, targets[:, :-1])[counted]  # (counted tokens, H)
             scores = chunked_log_probabilities(hidden, head.weight, head.bias, targets[counted]).cpu()
             sums += [float(row.sum()) for row in scores.split(lengths.tolist())]
         self.train(was_training)
@@ -342,8 +346,10 @@ class Inverter(nn.Module):
         """
         room = self._room(hypothesis)
         if room is not None and max_tokens > room:
-            beside = "" if hypothesis is None else f" beside a hypothesis of {hypothesis}"
-            raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {max(0, room)}{beside}")
+            fits, beside = room, ""
+            if hypothesis is not None:
+                fits, beside = (room + hypothesis) // 2, " and a hypothesis as long, which it corrects"
+            raise ValueError(f"max_tokens is {max_tokens}, but this inverter's GPT has room for {max(0, fits)}{beside}")
 
     def _room(self, hypothesis: int | None = None) -> int | None:
         """Text tokens for which the GPT has positions, beside a hypothesis of so many; None: any number."""

@@ -5,8 +5,8 @@ Knows nothing of files or of how an inverter is trained.
 Proposals are of two kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
 vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
 some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
-read when it wrote that hypothesis. Each kept hypothesis is corrected once; branches are tried in the order of their
-probability.
+read when it wrote that hypothesis. Each kept hypothesis is corrected once; branches are written in the order of the
+probability of their first tokens, and of several times as many as are asked for the likeliest texts are compared.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -24,13 +24,13 @@ import torch
 from vec2text.constraints import Constraints, Rules
 from vec2text.correction import Hypotheses
 from vec2text.decoding import Path, explore
-from vec2text.encoders import Encoder, encode_checked
+from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.inverter import Inverter
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_RANK_COST = 0.5  # nats that a proposal loses for each better hypothesis than its own
+_WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Reconstruction:
     """The best text and the queries so far, after each round; the first is plain inversion."""
 
 
-class RefinementStopped(ValueError):  # noqa: N818 - what was found before is not lost
+class RefinementStopped(EncoderError):  # noqa: N818 - what was found before is not lost
     """The encoder failed half-way: that is the cause, and what was found before is kept here."""
 
     def __init__(self, reconstructions: list[Reconstruction | None], finished: int, cause: Exception) -> None:
@@ -121,34 +121,20 @@ class _Search:
         return self.seen[self.best] >= EXACT
 
     def proposals(self, count: int) -> list[_Proposal]:
-        """The `count` most promising ones of each kept hypothesis that were not tried yet."""
-        import os
-
-        if os.environ.get("V") == "2":
-            kept = heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__)
-            corrections = [_Proposal(self.place, text) for text in kept] if self.corrects else []
-            chosen = [proposal for proposal in corrections if proposal not in self.tried][:count]
-            ranked = (branch for rank, text in enumerate(kept) for branch in self._branches(text, rank))
-            begun = set()  # two texts may share a branch
-            for _, proposal in heapq.nlargest(len(kept) * count, ranked, key=lambda branch: branch[0]):
-                if len(chosen) < count and proposal.begin not in begun:
-                    chosen.append(proposal)
-                    begun.add(proposal.begin)
-            self.tried.update(chosen)
-            return chosen
+        """For each kept hypothesis its correction, if that is new, and the most promising branches: `count` in all."""
         chosen: list[_Proposal] = []
         begun: set[tuple[int, ...]] = set()  # two texts may share a branch
         for text in heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__):
             correction = _Proposal(self.place, text)
             own = [correction] if self.corrects and correction not in self.tried else []
-            branches = heapq.nlargest(2 * count, self._branches(text, 0), key=lambda branch: branch[0])
+            branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
             own += [branch for _, branch in branches if branch.begin not in begun]
             chosen += own[:count]
             begun |= {proposal.begin for proposal in own[:count]}
-            self.tried.update(own[:count])
+        self.tried.update(chosen)
         return chosen
 
-    def _branches(self, text: str, rank: int) -> Iterator[tuple[float, _Proposal]]:
+    def _branches(self, text: str) -> Iterator[tuple[float, _Proposal]]:
         source, path = self.written[text][0].source, self.written[text][1]
         if text in self.corrected:  # what is known of its faults tells best where to branch
             source, path = text, self.corrected[text]
@@ -157,7 +143,7 @@ class _Search:
             for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
                 branch = _Proposal(self.place, source, (*path.ids[:place], token))
                 if np.isfinite(score) and branch not in self.tried:
-                    yield before[place] + score - _RANK_COST * rank, branch
+                    yield before[place] + score, branch
 
 
 def refine(
@@ -175,14 +161,14 @@ def refine(
     """Turn vectors back into text, and search on from there with the encoder as the judge.
 
     The similarity never falls from round to round. A vector whose text is exact takes no more queries; a text is
-    encoded once, however often it is proposed.
+    encoded once in a batch of vectors, however often it is proposed.
 
     Args:
         inverter: proposes.
         encoder: the one that made the vectors.
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
-        candidates: proposals a round for each vector.
+        candidates: new texts that are compared a round, for each of the hypotheses that are kept.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -209,19 +195,19 @@ def refine(
     was_training = inverter.training
     inverter.eval()
     found: list[Reconstruction] = []
-    for start in range(0, len(rows), batch_size):
-        batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
-        first = batch.beginnings(candidates)
-        try:
-            batch.refine(first, rounds, candidates)
-        except (ValueError, MemoryError) as error:  # as encode_checked says that the encoder failed
-            inverter.train(was_training)
-            so_far = batch.results()
-            rest: list[None] = [None] * (len(rows) - start - len(so_far))
-            finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
-            raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
-        found += [result for result in batch.results() if result is not None]
-    inverter.train(was_training)
+    try:
+        for start in range(0, len(rows), batch_size):
+            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
+            try:
+                batch.refine(rounds, candidates)
+            except EncoderError as error:
+                so_far = batch.results()
+                rest: list[None] = [None] * (len(rows) - start - len(so_far))
+                finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
+                raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
+            found += [result for result in batch.results() if result is not None]
+    finally:
+        inverter.train(was_training)
     return found
 
 
@@ -244,29 +230,30 @@ class _Batch:
         self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
 
-    def beginnings(self, candidates: int) -> list[_Proposal]:
-        """The first proposals: plain inversion, or where words must be contained several texts that do.
-
-        Raises:
-            ValueError: no text obeys the constraints.
-        """
+    def _beginnings(self, candidates: int) -> list[_Proposal]:
+        """The first proposals: plain inversion, or where words must be contained several texts that do."""
         if self.rules is None:
             return [_Proposal(search.place, None) for search in self.searches]
         prefixes = self.inverter.prefixes(self.rows)  # (B, P, H)
         begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
         return [_Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
 
-    def refine(self, first: list[_Proposal], rounds: int, candidates: int) -> None:
-        """Search for as many rounds, each vector until it is found."""
-        self._propose(first)
+    def refine(self, rounds: int, candidates: int) -> None:
+        """Search for as many rounds, each vector until it is found.
+
+        Raises:
+            EncoderError: the encoder failed.
+            ValueError: no text obeys the constraints.
+        """
+        self._propose(self._beginnings(candidates))
         for step in range(1, rounds + 1):
             proposals: list[_Proposal] = []
             for search in self.searches:
                 if not search.found:
-                    proposals += search.proposals(candidates)
+                    proposals += search.proposals(_WRITTEN * candidates)
             if not proposals:
                 break
-            self._propose(proposals)
+            self._propose(proposals, candidates)
             for place in {proposal.place for proposal in proposals}:
                 self.searches[place].spent = step
 
@@ -284,29 +271,43 @@ class _Batch:
                 found[place] = replace(result, confidence=float(sure))
         return found
 
-    def _propose(self, proposals: Sequence[_Proposal]) -> None:
-        """Write the proposals, encode those that no vector had before, together, and note how close they came."""
-        fresh: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
+    def _propose(self, proposals: Sequence[_Proposal], count: int | None = None) -> None:
+        """Write the proposals, encode the likeliest, together, and note how close they came.
+
+        Args:
+            proposals: what is written.
+            count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
+        """
+        fresh: dict[tuple[int, str | None], dict[str, tuple[_Proposal, Path]]] = {}
         for part in self._parts(proposals):
             paths = self._write(part)
-            for proposal, path, text in zip(
-                part, paths, self.inverter.texts([path.ids for path in paths]), strict=True
-            ):
+            texts = self.inverter.texts([path.ids for path in paths])
+            for proposal, path, text in zip(part, paths, texts, strict=True):
+                search = self.searches[proposal.place]
                 if proposal.source is not None and not proposal.begin:
-                    self.searches[proposal.place].corrected[proposal.source] = path
-                obeys = self.rules is None or self.rules.constraints.obeyed_by(text)
-                if obeys and text not in self.searches[proposal.place].seen:
-                    fresh.setdefault((proposal.place, text), (proposal, path))
+                    search.corrected[proposal.source] = path
+                if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
+                    fresh.setdefault((proposal.place, proposal.source), {}).setdefault(text, (proposal, path))
+        chosen: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
+        for (place, _), found in fresh.items():
+            ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
+            limit = len(ranked) if count is None else count
+            chosen |= {(place, text): written for text, written in ranked[:limit]}
+            # The others may be proposed again.
+            self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
         # The same text may be proposed for several vectors: it is encoded once.
-        unknown = list(dict.fromkeys(text for _, text in fresh if text not in self.memo))
+        unknown = list(dict.fromkeys(text for _, text in chosen if text not in self.memo))
         if unknown:
             vectors = encode_checked(self.encoder, unknown, self.rows.shape[1])  # (n, D)
             units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
             self.memo.update(zip(unknown, units, strict=True))
-        for (place, text), written in fresh.items():
+        for (place, text), written in chosen.items():
             search = self.searches[place]
-            search.seen[text] = float(self.memo[text] @ search.target)
+            # Rounded: of texts that the encoder cannot tell apart the first stays, whatever else was in their batch.
+            search.seen[text] = round(float(self.memo[text] @ search.target), 6)
             search.written[text] = written
+        if self.rules and not all(search.seen for search in self.searches):
+            raise self.rules.refusal()
         for search in self.searches:
             search.history.append((search.best, len(search.seen)))
 

@@ -24,7 +24,7 @@ from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig, TrainingConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.correction import positions_of_prefix
-from vec2text.decoders import find_decoder, load_decoder
+from vec2text.decoders import check_padding, find_decoder, load_decoder
 from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.evaluation import Evaluation, Known, baselines, calibrate, evaluate, reliability
 from vec2text.fingerprint import Fingerprint
@@ -95,15 +95,21 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     longest, corrects = config.data.max_tokens, bool(config.training.correction_fraction)
     positions = longest + positions_of_prefix(config.projection.prefix_length, longest if corrects else None)
     decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
+    if corrects:
+        check_padding(decoder, config.decoder.name, positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, longest, corrects)
     if encoder is not None:
         with state.main_process_first():
             vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
     rows = {split: corpus.rows(split) for split in SPLITS}
     if corrects:
-        kept = (
-            np.random.default_rng(config.training.seed).random(len(rows["train"])) < config.training.correction_fraction
-        )
+        fraction = config.training.correction_fraction
+        kept = np.random.default_rng(config.training.seed).random(len(rows["train"])) < fraction
+        if kept.all() or not kept.any():
+            raise ValueError(
+                f"training.correction_fraction is {fraction}, which leaves {(~kept).sum()} "
+                f"of {len(kept)} training sentences for inversion and {kept.sum()} for correction: both need some"
+            )
         rows |= {"train": rows["train"][~kept], "correction": rows["train"][kept]}
     examples = {name: Examples(corpus, some, vectors, tokenizer, longest) for name, some in rows.items()}
     known = [examples[name] for name in ("train", "correction") if name in examples]

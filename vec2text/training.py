@@ -26,6 +26,7 @@ from vec2text.checkpoint import load_checkpoint, save_checkpoint
 from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
 from vec2text.correction import Hypotheses
 from vec2text.drafts import Drafts
+from vec2text.encoders import EncoderError
 from vec2text.evaluation import Evaluation, Scores, evaluate, score
 from vec2text.inverter import Inverter
 from vec2text.optimizer import bf16, make_optimizers, schedule
@@ -78,9 +79,10 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
 
     The best inverter ends up in `folder/inverter`.
 
-    A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, on a CPU, a run
-    that was killed and started again ends with the same weights as one that never was; with a budget in minutes it
-    goes on from the time it had spent.
+    A folder that holds a checkpoint of the same run is gone on with. With a budget in steps or epochs, in one process
+    on a CPU, a run that was killed and started again ends with the same weights as one that never was (with correction
+    as far as the encoder's vectors are the same in batches of other sizes); with a budget in minutes it goes on from
+    the time it had spent.
 
     Args:
         inverter: what is trained, in place.
@@ -118,7 +120,12 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         if run.drafts is not None and drafts:
             run.drafts.restore(drafts)
         with _signals() as received:
-            run.train(received)
+            try:
+                run.train(received)
+            except EncoderError as error:  # an endpoint, say, that is gone for a while
+                run.checkpoint()
+                place = f"saved at step {progress.step:,}; run the same command again to go on"
+                raise EncoderError(f"{error}; {place}") from error
     finally:
         log.close()
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -178,7 +185,7 @@ class _Run:
             progress.seconds = spent + time.monotonic() - started
             stopped = self._stopped(received)
             if progress.step % config.checkpoint_every == 0 or stopped:
-                self._checkpoint()
+                self.checkpoint()
             if stopped:
                 raise TrainingStopped(stopped, progress.step)
         if not progress.finished:  # else this start only found that all is done
@@ -192,7 +199,7 @@ class _Run:
         if progress.step % self.config.sample_every:
             self._sample()
         progress.finished = True
-        self._checkpoint()
+        self.checkpoint()
         if stopped := self._stopped(received):
             raise TrainingStopped(stopped, progress.step)
 
@@ -311,19 +318,19 @@ class _Run:
             found = evaluate(self.inverter, self.data.encoder, self.references, self.vectors)
             loss = self._validation_loss()
             scores = found.scores.rounded()
-            judged, corrected = found.scores, ""
+            judged, refined = found.scores, ""
             if self.drafts is not None:
-                judged = self._corrected()
-                once = {f"corrected_{name}": value for name, value in judged.rounded().items()}
+                judged = self._refined()
+                once = {f"refined_{name}": value for name, value in judged.rounded().items()}
                 scores |= once
-                corrected = f"; corrected once {once['corrected_exact_match']:.1%}, {once['corrected_bleu']:.1f}"
+                refined = f"; after a round of refinement {once['refined_exact_match']:.1%}, {once['refined_bleu']:.1f}"
             self.log.metrics(
                 self.progress.step, {"loss/validation": loss, **{f"validation/{k}": v for k, v in scores.items()}}
             )
             better = judged.bleu > self.progress.best_bleu
             self.log.say(
                 f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
-                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}{corrected}"
+                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}{refined}"
                 f"{' (best so far)' if better else ''}"
             )
             if better:
@@ -334,8 +341,8 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.model.train()
 
-    def _corrected(self) -> Scores:
-        """Of validation sentences after one correction, where it came closer: one more encoder query each."""
+    def _refined(self) -> Scores:
+        """Of validation sentences after the least refinement: at most two more encoder queries each."""
         assert self.data.encoder is not None
         found = refine(self.inverter, self.data.encoder, self.vectors, rounds=1, candidates=1)
         similarities = np.array([item.similarity for item in found])
@@ -374,7 +381,8 @@ class _Run:
             self.log.samples(self.progress.step, references, found.reconstructions, found.similarities)
         self.model.train()
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Save what the run goes on from."""
         if self.accelerator.is_main_process:
             drafts = {} if self.drafts is None else self.drafts.state()
             progress = asdict(self.progress)
