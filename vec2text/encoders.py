@@ -78,6 +78,8 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], dimension: int) -> np
     """
     try:
         vectors = np.asarray(encoder.encode(texts), np.float32)
+    except MemoryError:  # no fault of the encoder's
+        raise
     except ValueError as error:  # it says itself what is wrong
         raise EncoderError(str(error)) from error
     except Exception as error:  # the user's code may raise anything

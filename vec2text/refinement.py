@@ -200,7 +200,7 @@ def refine(
             batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
             try:
                 batch.refine(rounds, candidates)
-            except EncoderError as error:
+            except (EncoderError, MemoryError) as error:
                 so_far = batch.results()
                 rest: list[None] = [None] * (len(rows) - start - len(so_far))
                 finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
