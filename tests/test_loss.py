@@ -2,11 +2,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vec2text import loss as room
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 
 
 @pytest.fixture
-def problem():
+def problem(monkeypatch):
+    monkeypatch.setattr(room, "_LOGITS", 512 * 50)  # three chunks, the last one shorter
     torch.manual_seed(0)
     hidden, weight, bias = torch.randn(1300, 16), torch.randn(50, 16), torch.randn(50)
     return hidden, weight, bias, torch.randint(0, 50, (1300,))
@@ -63,3 +65,11 @@ def test_log_probabilities_are_those_of_torch_and_make_up_the_loss(problem, with
     expected = -F.cross_entropy(F.linear(hidden, weight, shift), targets, reduction="none")
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(-found.mean(), chunked_cross_entropy(hidden, weight, shift, targets))
+
+
+def test_a_target_that_is_out_of_reach_costs_much_but_is_a_number():
+    hidden, weight = torch.tensor([[1.0]], requires_grad=True), torch.tensor([[0.0], [500.0]])
+    loss = chunked_cross_entropy(hidden, weight, None, torch.tensor([0]))
+    loss.backward()
+    assert loss.item() == pytest.approx(87.3, abs=0.1)  # the least probability of float32
+    assert hidden.grad.item() == 500

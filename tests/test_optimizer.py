@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vec2text.config import TrainingConfig
-from vec2text.optimizer import bf16, make_optimizers, schedule
+from vec2text.optimizer import make_optimizers, schedule
 
 
 def test_the_schedule_rises_then_falls_to_zero():
@@ -36,9 +36,3 @@ def test_muon_takes_the_matrices_of_the_layers_and_nothing_else(inverter):
     assert names == {f"decoder.transformer.h.{layer}.{kind}.weight" for layer in range(2) for kind in kinds}
     others = [id(p) for group in adamw.param_groups for p in group["params"]]
     assert sorted([*others, *turned]) == sorted(map(id, inverter.parameters()))
-
-
-def test_precision_is_what_was_asked_for():
-    assert bf16("bf16")
-    assert not bf16("fp32")
-    assert bf16("auto") in (True, False)

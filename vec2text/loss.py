@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-_CHUNK = 512
+_LOGITS = 2**24  # that exist at once
 
 
 def chunked_cross_entropy(
@@ -39,10 +39,10 @@ def chunked_log_probabilities(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
     """Log-probability of each of `targets` under `hidden @ weight.T + bias`: (N,) float32. Without gradient."""
-    found = []
-    for start in range(0, len(targets), _CHUNK):
-        logits = F.linear(hidden[start : start + _CHUNK], weight, bias).float()  # (chunk, V)
-        found.append(logits.log_softmax(1).gather(1, targets[start : start + _CHUNK, None]).squeeze(1))
+    found, chunk = [], max(1, _LOGITS // len(weight))
+    for start in range(0, len(targets), chunk):
+        logits = F.linear(hidden[start : start + chunk], weight, bias).float()  # (chunk, V)
+        found.append(logits.log_softmax(1).gather(1, targets[start : start + chunk, None]).squeeze(1))
     return torch.cat(found)
 
 
@@ -61,26 +61,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
-        for start in range(0, count, _CHUNK):
-            part, rows = targets[start : start + _CHUNK, None], states[start : start + _CHUNK]
-            logits = (rows @ matrix.T).float()  # (chunk, V)
-            if bias is not None:
-                logits += bias.float()
-            logits -= logits.amax(1, keepdim=True)
-            right = logits.gather(1, part)
-            logits.exp_()
-            totals = logits.sum(1, keepdim=True)
-            loss += (totals.log() - right).sum()
+        chunk = max(1, _LOGITS // len(weight))
+        for start in range(0, count, chunk):
+            part, rows = targets[start : start + chunk, None], states[start : start + chunk]
+            logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
+            # Computed in float32 and kept in the type of the logits, which is as fine as they are themselves.
+            with torch.autocast(device, enabled=False):
+                gradient = torch.softmax(logits, 1, out=logits)
+            right = gradient.gather(1, part).float()
+            loss -= right.clamp_min(torch.finfo(torch.float32).tiny).log().sum()
             if any(wanted):
-                logits /= totals  # probabilities, then their difference to the truth: the gradient of the logits
-                logits.scatter_add_(1, part, torch.full_like(right, -1.0))
-                gradient = logits.to(dtype)
+                # Probabilities less the truth are the gradient of the logits.
+                gradient.scatter_(1, part, (right - 1).to(dtype))
                 if d_hidden is not None:
-                    d_hidden[start : start + _CHUNK] = gradient @ matrix
+                    torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
                 if d_weight is not None:
                     d_weight += gradient.T @ rows
                 if d_bias is not None:
-                    d_bias += logits.sum(0)
+                    d_bias += gradient.sum(0, dtype=torch.float32)
         ctx.gradients = (d_hidden, d_weight, d_bias)
         ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
         return loss / count

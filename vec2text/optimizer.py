@@ -1,4 +1,4 @@
-"""The optimisers: AdamW with two learning rates, Muon beside it, their schedule, and whether to multiply in bf16.
+"""The optimisers: AdamW with two learning rates, Muon beside it, and their schedule.
 
 Knows nothing of data or of the loop that steps it.
 """
@@ -65,12 +65,3 @@ def schedule(share: float, warmup: float) -> float:
     """Factor of the learning rate: up to 1 in `warmup` of the budget, then linearly to 0."""
     return min((share + 1e-4) / warmup if warmup else 1.0, (1 - share) / (1 - warmup))
 
-
-def bf16(precision: str) -> bool:
-    """Whether to multiply in bf16."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.backends.cpu.get_cpu_capability()
-    return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()

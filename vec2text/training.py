@@ -28,8 +28,9 @@ from vec2text.correction import Hypotheses
 from vec2text.drafts import Drafts
 from vec2text.encoders import EncoderError
 from vec2text.evaluation import Evaluation, Scores, evaluate, score
+from vec2text.hardware import bf16, describe, keep_memory
 from vec2text.inverter import Inverter
-from vec2text.optimizer import bf16, make_optimizers, schedule
+from vec2text.optimizer import make_optimizers, schedule
 from vec2text.refinement import refine
 from vec2text.robustness import Ranges, partly_changed
 from vec2text.runlog import RunLog
@@ -100,6 +101,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         cpu=not torch.accelerator.is_available(), mixed_precision="bf16" if bf16(config.precision) else "no"
     )
     set_seed(config.seed + accelerator.process_index)
+    keep_memory()
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
     inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
@@ -406,17 +408,10 @@ class _Run:
             "epochs": round(progress.epoch + progress.batch / len(self._plan(progress.epoch)), 2),
             "text tokens": progress.tokens * self.accelerator.num_processes,
             "minutes": round(progress.seconds / 60, 1),
-            "hardware": _hardware(self.accelerator),
+            "hardware": describe(self.accelerator),
             "training": asdict(self.config),
             "validation": found.scores.rounded(),
         }
-
-
-def _hardware(accelerator: Accelerator) -> str:
-    count = accelerator.num_processes
-    if accelerator.device.type == "cuda":
-        return f"{count} x {torch.cuda.get_device_name()}, {accelerator.mixed_precision}"
-    return f"{count} x CPU of {torch.get_num_threads()} threads, {accelerator.mixed_precision}"
 
 
 @contextmanager
