@@ -24,7 +24,7 @@ demo: $(READY)  ## train an inverter on MiniLM vectors in about 6 minutes, then 
 	@paste -d '\n' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 24 | sed 'N;s/\n/\n    -> /'
 
 test: $(READY)  ## run the tests (offline, CPU)
-	$(BIN)/python -m pytest --cov=vec2text --cov-fail-under=90 --cov-report=term
+	$(BIN)/python -m pytest -n auto --cov=vec2text --cov-fail-under=90 --cov-report=term
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -155,9 +155,30 @@ def test_an_inverter_is_calibrated_on_plain_and_refined_texts(inverter, sentence
     exact = np.array([text == reference for text, reference in zip(texts, references * 2, strict=True)])
     assert 0 < exact.sum() < 24
     again = Calibration.fit(similarities, known, exact)
-    assert fitted.to_dict() == pytest.approx(again.to_dict(), rel=1e-3)
+    sure = replace(fitted, prospect_closeness=0.0, prospect_bias=0.0)
+    assert sure.to_dict() == pytest.approx(again.to_dict(), rel=1e-3)
+    assert fitted.prospect_bias < 0  # next to nothing was found
 
 
 def test_reliability_says_how_many_are_right_and_how_sure_they_were():
     found = reliability(["a", "b", "c", "d"], ["a", "b", "x", "y"], np.array([0.95, 0.95, 0.15, 0.15]))
     assert found == {"sentences": 4, "exact_match": 0.5, "confidence": 0.55, "reliability_error": 0.1}
+
+
+def test_prospects_are_fitted_on_searches_and_rise_with_similarity():
+    random = np.random.default_rng(0)
+    similarities = 1 - 10 ** -random.uniform(0, 3, 2000)
+    found = random.random(2000) < similarities**8
+    fitted = SURE.with_prospects(similarities, found)
+    grid = np.linspace(0.1, 0.99, 20)
+    assert (np.diff(fitted.prospects(grid)) > 0).all()
+    assert reliability_error(fitted.prospects(similarities), found) < 0.08
+    assert replace(fitted, prospect_closeness=0.0, prospect_bias=0.0) == SURE  # confidence is left as it was
+    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+
+
+def test_prospects_that_nobody_fitted_leave_all_open():
+    assert SURE.with_prospects(np.zeros(0), np.zeros(0, bool)) == SURE
+    np.testing.assert_allclose(SURE.prospects(np.array([-1.0, 0.5, 1.0])), 0.5)
+    older = {name: value for name, value in SURE.to_dict().items() if not name.startswith("prospect")}
+    assert Calibration.from_dict(older) == SURE

@@ -11,14 +11,15 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
+    {"loss"},
     {
         "commandline",
         "config",
         "correction",
-        "loss",
         "storage",
         "vectors",
         "decoding",
+        "edits",
         "exploration",
         "hardware",
         "sentences",

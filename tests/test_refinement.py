@@ -9,7 +9,8 @@ import torch
 from conftest import LetterEncoder
 
 from vec2text.calibration import Calibration
-from vec2text.decoding import explore
+from vec2text.decoding import explore, read
+from vec2text.edits import edits
 from vec2text.refinement import EXACT, RefinementStopped, refine
 
 
@@ -175,6 +176,59 @@ def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, 
     assert ((expected > 0) & (expected < 1)).all()
     again = refine(inverter, encoder, vectors, rounds=rounds, batch_size=3)
     assert [result.confidence for result in again] == pytest.approx([result.confidence for result in found], rel=1e-3)
+
+
+def test_edits_of_the_closest_text_are_proposed(inverter, vectors, monkeypatch):
+    """Aim at the likeliest edit of a plain text."""
+    known = [list(edits(text)) for text in inverter.invert(vectors)]
+    place = max(range(len(known)), key=lambda place: len(known[place]))
+    target, near = vectors[place : place + 1], known[place]
+    likely = inverter.log_probabilities(inverter.rows(target.repeat(len(near), 0)), near)
+    aim = near[int(likely.argmax())]
+
+    class Aimed(LetterEncoder):
+        def encode(self, texts):
+            found = super().encode(texts)
+            found[[text == aim for text in texts]] = target[0]
+            return found
+
+    (result,) = refine(inverter, Aimed(), target, rounds=1, candidates=400)
+    assert result.text == aim
+    monkeypatch.setattr("vec2text.refinement._EDITED", 0)
+    (result,) = refine(inverter, Aimed(), target, rounds=1, candidates=400)
+    assert result.text != aim
+
+
+def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(inverter, encoder, vectors):
+    whole = refine(inverter, encoder, vectors, rounds=4, candidates=3)
+    inverter.calibration = Calibration(1.0, 0.5, 0.0, 10, prospect_closeness=0.0, prospect_bias=-9.0)
+    poor = refine(inverter, encoder, vectors, rounds=4, candidates=3)
+    for short, long in zip(poor, whole, strict=True):
+        assert short.history[:2] == long.history[:2]
+        assert [b - a for (_, a), (_, b) in pairwise(short.history[1:])] == [1, 1, 1]
+        assert short.similarity >= long.hypotheses[-1].similarity
+    assert min(result.queries for result in whole) > max(result.queries for result in poor)
+
+
+def test_the_likelihood_of_a_text_is_the_same_whoever_reads_it(inverter, vectors):
+    rows = inverter.rows(vectors[:1])
+    texts = ["Anna sees a red boat.", "Anna", "The baker wants an empty box at night."]
+    ids = [[*inverter.tokenizer(text)["input_ids"], inverter.end_id] for text in texts]
+    expected = inverter.log_probabilities(rows[[0, 0, 0]], texts)
+    prefix = inverter.prefixes(rows)
+    np.testing.assert_allclose(read(inverter.decoder, prefix, ids), expected, rtol=1e-4)
+    np.testing.assert_allclose(read(inverter.decoder, prefix, ids[1:2]), expected[1:2], rtol=1e-4)
+    np.testing.assert_allclose(
+        read(inverter.decoder, prefix, [ids[0][:1]]), expected_first(inverter, prefix, ids[0][0]), rtol=1e-4
+    )
+    padded = torch.cat([torch.randn(1, 2, prefix.shape[2]), prefix], 1)
+    mask = torch.tensor([[0, 0, 1, 1, 1]])
+    np.testing.assert_allclose(read(inverter.decoder, padded, ids, mask=mask), expected, rtol=1e-4)
+
+
+def expected_first(inverter, prefix, token):
+    logits = inverter.decoder(inputs_embeds=prefix).logits[0, -1].detach()
+    return [float(logits.log_softmax(-1)[token])]
 
 
 def test_exploring_is_greedy_after_what_is_given_and_notes_the_rest(inverter, vectors):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,9 @@ class Calibration:
     bias: float
     fitted_on: int
     """Reconstructions that it was fitted on."""
+    prospect_closeness: float = 0.0
+    """Weight of the closeness in prospects: never below 0."""
+    prospect_bias: float = 0.0
 
     def confidences(self, similarities: np.ndarray, cases: np.ndarray) -> np.ndarray:
         """The probability of each of N texts to be exact: (N,), 0 to 1.
@@ -47,6 +50,26 @@ class Calibration:
             cases: (N,) probability of each text among its case variants, 0 to 1.
         """
         return _sigmoid(_features(similarities, cases) @ np.array([self.closeness, self.case]) + self.bias)
+
+    def prospects(self, similarities: np.ndarray) -> np.ndarray:
+        """The probability that refinement goes on to find the exact text: (N,), 0 to 1; 0.5 where none were fitted.
+
+        Args:
+            similarities: (N,) cosine of the closest text so far to the target.
+        """
+        return _sigmoid(_closeness(similarities) * self.prospect_closeness + self.prospect_bias)
+
+    def with_prospects(self, similarities: np.ndarray, found: np.ndarray) -> Calibration:
+        """With prospects fitted, by the same logistic regression, to N searches; as it is where there are none.
+
+        Args:
+            similarities: (N,) cosine of the closest text after the first round.
+            found: (N,) whether a later round found a text that the encoder cannot tell from the exact one.
+        """
+        if not len(found):
+            return self
+        (closeness,), bias = _fitted(_closeness(similarities)[:, None], found)
+        return replace(self, prospect_closeness=float(closeness), prospect_bias=bias)
 
     @classmethod
     def fit(cls, similarities: np.ndarray, cases: np.ndarray, exact: np.ndarray) -> Calibration:
@@ -62,18 +85,8 @@ class Calibration:
         """
         if not len(exact):
             raise ValueError("there is no reconstruction to calibrate confidence on; expected some hundreds")
-        features = _features(similarities, cases)
-        used = np.ptp(features, axis=0) > 1e-9  # what is the same everywhere says nothing
-        hits, misses = int(exact.sum()), int((~exact).sum())
-        targets = np.where(exact, (hits + 1) / (hits + 2), 1 / (misses + 2))
-        while True:
-            weights, bias = _logistic(features * used, targets)
-            wrong = (weights < 0) & used
-            if not wrong.any():
-                break
-            used = used & ~wrong
-        closeness, case = np.where(used, weights, 0.0).tolist()
-        return cls(closeness, case, bias, len(exact))
+        (closeness, case), bias = _fitted(_features(similarities, cases), exact)
+        return cls(float(closeness), float(case), bias, len(exact))
 
     def to_dict(self) -> dict[str, float]:
         """Plain values, for inverter.json."""
@@ -86,8 +99,9 @@ class Calibration:
         Raises:
             ValueError: something is missing, unknown or no finite number.
         """
-        names = {item.name for item in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != names:
+        names = {item.name: item.default is MISSING for item in fields(cls)}
+        needed = {name for name, required in names.items() if required}
+        if not isinstance(values, Mapping) or not needed <= set(values) <= set(names):
             raise ValueError(f"calibration is {str(values)!r:.80}; expected the numbers {', '.join(sorted(names))}")
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -97,13 +111,31 @@ class Calibration:
 
 def _features(similarities: np.ndarray, cases: np.ndarray) -> np.ndarray:
     """(N, F): closeness and the log-odds of the case."""
-    gaps = np.maximum(1.0 - np.asarray(similarities, np.float64), 0.0)  # rounding may bring a cosine above 1
     inside = np.clip(cases, *_sigmoid(np.array([-_CASE, _CASE])))
-    return np.stack([-np.log10(gaps + _RESOLUTION), np.log(inside / (1 - inside))], 1)
+    return np.stack([_closeness(similarities), np.log(inside / (1 - inside))], 1)
+
+
+def _closeness(similarities: np.ndarray) -> np.ndarray:
+    gaps = np.maximum(1.0 - np.asarray(similarities, np.float64), 0.0)  # rounding may bring a cosine above 1
+    found: np.ndarray = -np.log10(gaps + _RESOLUTION)
+    return found
 
 
 def _sigmoid(scores: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * scores))  # for any score without overflow
+
+
+def _fitted(features: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights (F,), none below 0, and bias that tell from (N, F) which of N are `right`, bool."""
+    used = np.ptp(features, axis=0) > 1e-9  # what is the same everywhere says nothing
+    hits, misses = int(right.sum()), int((~right).sum())
+    targets = np.where(right, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    while True:
+        weights, bias = _logistic(features * used, targets)
+        wrong = (weights < 0) & used
+        if not wrong.any():
+            return np.where(used, weights, 0.0), bias
+        used = used & ~wrong
 
 
 def _logistic(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:

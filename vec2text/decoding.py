@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
+
+from vec2text.loss import chunked_log_probabilities
 
 Allowed = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Which tokens may come next, (B, V) bool, after those so far, (B, t), which have these logits, (B, V)."""
@@ -166,6 +169,41 @@ def explore(
     others, other_scores = best_ids.gather(-1, order).cpu().numpy(), best_scores.gather(-1, order).cpu().numpy()
     rows = zip(ids.tolist(), lengths.tolist(), chosen_scores.cpu().numpy(), others, other_scores, strict=True)
     return [Path(row[:n], scores[:n], tokens[:n], logs[:n]) for row, n, scores, tokens, logs in rows]
+
+
+@torch.inference_mode()
+def read(
+    decoder: Any, prefix: torch.Tensor, texts: Sequence[Sequence[int]], *, mask: torch.Tensor | None = None
+) -> np.ndarray:
+    """The log-probability of each of N texts after one prefix, which is read once: (N,), in nats.
+
+    Args:
+        decoder: a Hugging Face causal LM in eval mode.
+        prefix: (1, P, H).
+        texts: tokens of each, at least one, the end token included where it counts.
+        mask: (1, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+    """
+    device, cache = prefix.device, DynamicCache(config=decoder.config)
+    lengths = torch.tensor([len(tokens) for tokens in texts], device=device)
+    ids = pad_sequence([torch.tensor(tokens, device=device) for tokens in texts], batch_first=True)  # (N, T)
+    first = _next_logits(decoder, prefix, cache, mask).log_softmax(-1)  # (1, V)
+    cache.batch_repeat_interleave(len(ids))
+    masked = {}
+    if mask is not None:
+        whole = torch.cat([mask.expand(len(ids), -1), mask.new_ones(ids[:, 1:].shape)], 1)
+        masked = {"attention_mask": whole, "position_ids": (whole.cumsum(1) - 1)[:, mask.shape[1] :]}
+    scores = first[0, ids[:, :1]]  # (N, 1)
+    if ids.shape[1] > 1:
+        inputs = decoder.get_input_embeddings()(ids[:, :-1])  # (N, T - 1, H)
+        hidden = decoder.base_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, **masked)
+        counted = torch.arange(1, ids.shape[1], device=device) < lengths.unsqueeze(1)  # (N, T - 1)
+        head = decoder.get_output_embeddings()
+        found = chunked_log_probabilities(
+            hidden.last_hidden_state[counted], head.weight, head.bias, ids[:, 1:][counted]
+        )
+        scores = torch.cat([scores, scores.new_zeros(counted.shape).masked_scatter(counted, found)], 1)
+    summed: np.ndarray = scores.sum(1).float().cpu().numpy()
+    return summed
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from vec2text.exploration import nearest
 from vec2text.fingerprint import Fingerprint
 from vec2text.intervals import Summed, bootstrap, mean
 from vec2text.inverter import Inverter
-from vec2text.refinement import refine
+from vec2text.refinement import EXACT, Reconstruction, refine
 from vec2text.report import METRICS, Changed, EvaluationReport, Measured, Round, measure
 from vec2text.robustness import recall_at
 from vec2text.sentences import occurring
@@ -107,12 +107,26 @@ def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], v
         vectors: theirs, (N, D).
     """
     rows, known = inverter.rows(vectors), []
-    for found in (refine(inverter, encoder, vectors, rounds=0), refine(inverter, encoder, vectors)):
+    before, inverter.calibration = inverter.calibration, None  # all searches get the same effort
+    try:
+        plain, refined = refine(inverter, encoder, vectors, rounds=0), refine(inverter, encoder, vectors)
+    finally:
+        inverter.calibration = before
+    for found in (plain, refined):
         texts = [result.text for result in found]
         similarities = np.array([result.similarity for result in found])
         exact = metrics.exact_matches(references, texts)
         known.append((similarities, inverter.case_probabilities(rows, texts), exact))
-    return Calibration.fit(*(np.concatenate(column) for column in zip(*known, strict=True)))
+    calibration = Calibration.fit(*(np.concatenate(column) for column in zip(*known, strict=True)))
+    early = np.array([_similarity_after(result, 1) for result in refined])
+    late = np.array([result.similarity for result in refined])
+    return calibration.with_prospects(early[early < EXACT], late[early < EXACT] >= EXACT)
+
+
+def _similarity_after(result: Reconstruction, number: int) -> float:
+    """The similarity of what was the closest text after some rounds."""
+    text = result.history[min(number, len(result.history) - 1)][0]
+    return next(hypothesis.similarity for hypothesis in result.hypotheses if hypothesis.text == text)
 
 
 def reliability(references: Sequence[str], texts: Sequence[str], confidences: np.ndarray) -> dict[str, float]:

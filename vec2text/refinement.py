@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,17 @@ import torch
 
 from vec2text.constraints import Constraints, Rules
 from vec2text.correction import Hypotheses
-from vec2text.decoding import Path, explore
+from vec2text.decoding import Path, explore, read
+from vec2text.edits import edits
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.inverter import Inverter
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
+_PROMISING = 0.05  # prospects from which on a search gets its whole share of the effort
+_EDITED = 1  # hypotheses, the closest, that are edited
+_EDITS = 32  # edits, the likeliest, that are remembered of a hypothesis
 _WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
 
 
@@ -105,6 +110,10 @@ class _Search:
     """How each text was written."""
     corrected: dict[str, Path] = field(default_factory=dict)
     """How the correction of each hypothesis was written."""
+    edited: dict[str, list[_Proposal]] = field(default_factory=dict)
+    """The likeliest edits of each hypothesis that was edited, in that order."""
+    promising: bool = True
+    """Whether it gets its whole share of the effort."""
     tried: set[_Proposal] = field(default_factory=set)
     history: list[tuple[str, int]] = field(default_factory=list)
     spent: int = 0
@@ -120,24 +129,37 @@ class _Search:
         """Whether the best text is exact, as far as the encoder can tell."""
         return self.seen[self.best] >= EXACT
 
-    def proposals(self, count: int) -> list[_Proposal]:
-        """For each kept hypothesis its correction, if that is new, and the most promising branches: `count` in all."""
+    @property
+    def kept(self) -> list[str]:
+        """The closest texts, from which the search goes on."""
+        count = self.beams if self.promising else 1
+        return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
+
+    def proposals(self, candidates: int) -> list[_Proposal]:
+        """For each kept hypothesis its correction, if that is new, and the most promising branches and edits."""
         chosen: list[_Proposal] = []
         begun: set[tuple[int, ...]] = set()  # two texts may share a branch
-        for text in heapq.nlargest(self.beams, self.seen, key=self.seen.__getitem__):
-            correction = _Proposal(self.place, text)
+        for text in self.kept:
+            correction, count = _Proposal(self.place, text), _WRITTEN * candidates
             own = [correction] if self.corrects and correction not in self.tried else []
             branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
             own += [branch for _, branch in branches if branch.begin not in begun]
-            chosen += own[:count]
-            begun |= {proposal.begin for proposal in own[:count]}
+            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
+            own = [*own[:count], *islice(untried, candidates)]
+            chosen += own
+            begun |= {proposal.begin for proposal in own}
         self.tried.update(chosen)
         return chosen
 
-    def _branches(self, text: str) -> Iterator[tuple[float, _Proposal]]:
-        source, path = self.written[text][0].source, self.written[text][1]
+    def reading(self, text: str) -> tuple[str | None, Path]:
+        """What the GPT reads, and what it would write then, where texts near `text` are looked for."""
         if text in self.corrected:  # what is known of its faults tells best where to branch
-            source, path = text, self.corrected[text]
+            return text, self.corrected[text]
+        proposal, path = self.written[text]
+        return proposal.source, path
+
+    def _branches(self, text: str) -> Iterator[tuple[float, _Proposal]]:
+        source, path = self.reading(text)
         before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
         for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
             for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
@@ -247,15 +269,30 @@ class _Batch:
         """
         self._propose(self._beginnings(candidates))
         for step in range(1, rounds + 1):
+            open_searches = [search for search in self.searches if not search.found]
+            if step > 1:
+                self._weigh(open_searches)
             proposals: list[_Proposal] = []
-            for search in self.searches:
-                if not search.found:
-                    proposals += search.proposals(_WRITTEN * candidates)
+            for search in open_searches:
+                self._edit(search)
+                proposals += search.proposals(self._share(search, candidates))
             if not proposals:
                 break
             self._propose(proposals, candidates)
             for place in {proposal.place for proposal in proposals}:
                 self.searches[place].spent = step
+
+    def _weigh(self, searches: Sequence[_Search]) -> None:
+        """Tell which searches are worth their effort, where the inverter has been calibrated."""
+        calibration = self.inverter.calibration
+        if calibration is not None and searches:
+            nearest = np.array([search.seen[search.best] for search in searches])
+            for search, prospect in zip(searches, calibration.prospects(nearest), strict=True):
+                search.promising = bool(prospect >= _PROMISING)
+
+    def _share(self, search: _Search, candidates: int) -> int:
+        """How many new texts are compared for each of its hypotheses."""
+        return candidates if search.promising else min(1, candidates)
 
     def results(self) -> list[Reconstruction | None]:
         """The best so far and the confidence in it; None for a vector for which no text has been compared yet."""
@@ -291,7 +328,7 @@ class _Batch:
         chosen: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
         for (place, _), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked) if count is None else count
+            limit = len(ranked) if count is None else self._share(self.searches[place], count)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
@@ -311,6 +348,24 @@ class _Batch:
         for search in self.searches:
             search.history.append((search.best, len(search.seen)))
 
+    def _edit(self, search: _Search) -> None:
+        """Find the likeliest edits of the closest hypotheses, once it is known how they would be corrected."""
+        inverter = self.inverter
+        for text in search.kept[:_EDITED] if search.promising else ():
+            if text in search.edited or (search.corrects and text not in search.corrected):
+                continue
+            source, _ = search.reading(text)
+            texts = [edited for edited in edits(text) if edited not in search.seen]
+            rows = inverter.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+            ids = [(*row, inverter.end_id) for row in rows if len(row) < self.max_tokens]
+            search.edited[text] = []
+            if ids:
+                reader = _Proposal(search.place, source)
+                prefix, mask = self._read([reader])
+                likelihoods = read(inverter.decoder, prefix, ids, mask=mask)
+                best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
+                search.edited[text] = [replace(reader, begin=ids[row]) for row in best]
+
     def _parts(self, proposals: Sequence[_Proposal], size: int = 256) -> Iterator[list[_Proposal]]:
         """Proposals that are written together: their prefixes are alike."""
         for corrections in (False, True):
@@ -318,15 +373,19 @@ class _Batch:
             for start in range(0, len(kind), size):
                 yield kind[start : start + size]
 
-    def _write(self, part: Sequence[_Proposal]) -> list[Path]:
-        inverter, rows, mask = self.inverter, self.rows[[proposal.place for proposal in part]], None
+    def _read(self, part: Sequence[_Proposal]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the GPT reads before it writes: prefixes (B, P', H) and their mask."""
+        inverter, rows = self.inverter, self.rows[[proposal.place for proposal in part]]
         if part[0].source is None:
-            prefixes = inverter.prefixes(rows)  # (B, P, H)
-        else:
-            sources = [(self.searches[proposal.place], str(proposal.source)) for proposal in part]
-            ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
-            hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
-            prefixes, mask = inverter.correction_prefixes(rows, hypotheses)  # (B, 3P + T + 1, H)
+            return inverter.prefixes(rows), None  # (B, P, H)
+        sources = [(self.searches[proposal.place], str(proposal.source)) for proposal in part]
+        ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
+        hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
+        return inverter.correction_prefixes(rows, hypotheses)  # (B, 3P + T + 1, H)
+
+    def _write(self, part: Sequence[_Proposal]) -> list[Path]:
+        prefixes, mask = self._read(part)
+        inverter = self.inverter
         begin = [proposal.begin for proposal in part]
         return explore(
             inverter.decoder,
