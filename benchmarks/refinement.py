@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class Point:
     bleu: float
     of_missed: float
     """Share of the sentences that greedy missed which come back exactly."""
+    seconds: float | None = None
+    """A vector, on average, where that was measured: for the last round of a search."""
 
 
 class Judge:
@@ -121,14 +123,13 @@ def main() -> None:
             points.append(point)
             print(
                 f"{point.method:30}{point.budget:>14}{point.queries:>9.1f}{point.exact_match:>9.1%}{point.bleu:>7.1f}"
-                f"{point.of_missed:>10.1%}",
+                f"{point.of_missed:>10.1%}" + ("" if point.seconds is None else f"{point.seconds:>10.2f}"),
                 flush=True,
             )
 
     print(f"{len(references):,} sentences of {np.mean([len(text.split()) for text in references]):.1f} words")
-    print(f"{'method':30}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}")
+    print(f"{'method':30}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}{'s/vector':>10}")
     show(samples(inverter, encoder, vectors, judge))
-    seconds = {}
     for method, learned in (("branching", None), ("correction and branching", correction)):
         if method != "branching" and correction is None:
             continue
@@ -136,8 +137,9 @@ def main() -> None:
         for effort in ((1, 8), (options.rounds, options.candidates), options.large):
             before = time.perf_counter()
             found = refinement.refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])
-            seconds[f"{method}, {effort[0]} x {effort[1]}"] = time.perf_counter() - before
-            show(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
+            seconds = (time.perf_counter() - before) / len(vectors)
+            curve = list(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
+            show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
     effort = {"rounds": options.rounds, "candidates": options.candidates}
     stopped = refinement.refine(inverter, encoder, vectors, **effort)
     refinement.EXACT = 2.0  # no cosine is that: nothing stops before its time
