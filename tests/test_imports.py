@@ -20,13 +20,15 @@ ORDER = [
         "vectors",
         "decoding",
         "exploration",
+        "extras",
         "hardware",
         "sentences",
         "intervals",
         "pieces",
     },
-    {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"}
-    | {"calibration", "constraints"},
+    {"word_vectors", "endpoint", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"}
+    | {"robustness", "calibration", "constraints"},
+    {"encoders"},
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"batches", "refinement"},
@@ -44,8 +46,8 @@ ONLY_IN = {
     "torch.utils.tensorboard": {"runlog"},
     "accelerate": {"training", "runs", "hardware"},
     "peft": {"decoders"},
-    "gensim": {"encoders"},
-    "openai": {"encoders"},
+    "gensim": {"word_vectors"},
+    "openai": {"endpoint"},
     "matplotlib": {"figures"},
     "sacrebleu": {"metrics"},
 }
