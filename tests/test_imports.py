@@ -23,6 +23,7 @@ ORDER = [
         "extras",
         "hardware",
         "sentences",
+        "signals",
         "intervals",
         "pieces",
     },
@@ -33,6 +34,7 @@ ORDER = [
     {"inverter", "cache", "figures"},
     {"batches", "refinement"},
     {"evaluation", "drafts"},
+    {"validation"},
     {"training"},
     {"runs"},
 ]
