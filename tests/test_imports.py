@@ -33,7 +33,7 @@ ORDER = [
     {"fingerprint", "sources", "report"},
     {"inverter", "cache", "figures"},
     {"batches", "refinement"},
-    {"evaluation", "drafts"},
+    {"evaluation", "drafts", "rows"},
     {"validation"},
     {"training"},
     {"runs"},
