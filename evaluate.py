@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vec2text.commandline import Parser, complain, warn_in_lines
+from vec2text.commandline import add_inverter_group, command_parser, complain, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,16 +53,8 @@ def several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog=PROGRAM,
-        description=__doc__.partition(" See")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    model = parser.add_argument_group("what is judged")
-    model.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
-    model.add_argument("--encoder", metavar="NAME", help="embeds the sentences (default: the inverter's own)")
-    model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    parser = command_parser(PROGRAM, __doc__, EXAMPLES)
+    add_inverter_group(parser, "what is judged", encoder="embeds the sentences")
     texts = parser.add_argument_group("sentences")
     texts.add_argument("--texts", metavar="FILE", help="one a line (default: the run's heldout.txt)")
     texts.add_argument("--train-texts", metavar="FILE", help="what it was trained on (default: the run's own)")
@@ -89,7 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     refining = options.refine is not None
     for name, unfit in (("candidates", not refining), ("num_beams", refining)):
         if unfit and getattr(options, name) is not None:
-            parser.error(f"--{name.replace('_', '-')} has no effect with{'' if refining else 'out'} --refine")
+            parser.no_effect(name, f"with{'' if refining else 'out'} --refine")
     for name, default, least in (("limit", None, 1), ("refine", None, 0), ("candidates", 4, 1), ("num_beams", 1, 1)):
         value = getattr(options, name)
         if value is not None and value < least:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import errno
 import itertools
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vec2text.commandline import Parser, complain, warn_in_lines
+from vec2text.commandline import add_inverter_group, command_parser, complain, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from vec2text.refinement import Reconstruction
 
 KINDS = ".npy .npz .pt .safetensors .json .jsonl .csv .parquet"
 PROGRAM = "generate.py"
@@ -48,12 +45,7 @@ similarity null), one line says how many were done, and the exit code is 3."""
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog=PROGRAM,
-        description=__doc__.partition(" See")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(PROGRAM, __doc__, EXAMPLES)
     source = parser.add_argument_group("input, one of").add_mutually_exclusive_group(required=True)
     source.add_argument("--vector", metavar="PATH|-", help=f"vectors: a file ({KINDS}), - or an inline JSON list")
     source.add_argument("--text", action="append", metavar="TEXT", help="embed this first; may be repeated")
@@ -65,10 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     between.add_argument(
         "--linear", action="store_true", help="on the straight line, not on the arc that keeps the length (slerp)"
     )
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
-    model.add_argument("--encoder", metavar="NAME", help="for all texts: the encoder (default: the inverter's own)")
-    model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    model = add_inverter_group(parser, "model", encoder="for all texts: the encoder")
     model.add_argument("--precision", choices=("fp32", "bf16"), help="of the weights (default: as they were saved)")
     choice = parser.add_argument_group("decoding (greedy by default)")
     choice.add_argument("--num-beams", type=int, default=1, metavar="K", help="beam search with K beams")
@@ -119,17 +108,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     output.add_argument("--output", metavar="PATH", help="file to write (default: standard output)")
     options = parser.parse_args(arguments)
     if not options.interpolate and (options.points is not None or options.linear):
-        parser.error(f"--{'linear' if options.linear else 'points'} has no effect without --interpolate")
+        parser.no_effect("linear" if options.linear else "points", "without --interpolate")
     for name in ("candidates", "n_best"):
         if options.refine is None and getattr(options, name) is not None:
-            parser.error(f"--{name.replace('_', '-')} has no effect without --refine")
+            parser.no_effect(name, "without --refine")
     if options.refine == 0 and options.candidates is not None and not options.must_contain:
-        parser.error("--candidates has no effect with --refine 0, which tries none")
+        parser.no_effect("candidates", "with --refine 0, which tries none")
     sampling = [name for name in ("temperature", "top_k", "top_p", "seed") if getattr(options, name) is not None]
     sampling += [name for name in ("min_new_tokens",) if options.min_new_tokens]
     sampling += [name for name in ("num_beams",) if options.num_beams != 1]
     if options.refine is not None and sampling:
-        parser.error(f"--{sampling[0].replace('_', '-')} has no effect with --refine, which starts from greedy texts")
+        parser.no_effect(sampling[0], "with --refine, which starts from greedy texts")
     if options.n_best is not None and (options.n_best < 1 or options.format != "jsonl"):
         parser.error(f"--n-best is {options.n_best} with --format {options.format}; expected at least 1, with jsonl")
     options.candidates = 4 if options.candidates is None else options.candidates
@@ -166,87 +155,14 @@ def make_vectors(
     return pieces if options.vector is None else read_vectors(options.vector), itertools.repeat({})
 
 
-def describe(result: Reconstruction, count: int) -> dict[str, Any]:
-    """What jsonl says of a refined text."""
-    best = [{"text": it.text, "similarity": round(it.similarity, 6)} for it in result.hypotheses[:count]]
-    return {
-        "text": result.text,
-        "similarity": round(result.similarity, 6),
-        "confidence": None if result.confidence is None else round(result.confidence, 4),
-        "queries": result.queries,
-        "rounds": result.rounds,
-        "hypotheses": best,
-    }
-
-
-class Refining:
-    """Refinement of batch after batch; once the encoder has failed, the rest is inverted without it.
-
-    Args:
-        refine: refines vectors (n, D).
-        invert: writes their plain texts.
-        count: of hypotheses that jsonl shows.
-    """
-
-    def __init__(
-        self,
-        refine: Callable[[np.ndarray], Sequence[Reconstruction | None]],
-        invert: Callable[[np.ndarray], list[str]],
-        count: int,
-    ) -> None:
-        self.refine, self.invert, self.count = refine, invert, count
-        self.total = self.finished = self.begun = 0
-        self.cause: BaseException | None = None
-
-    def rows(self, batch: np.ndarray) -> list[dict[str, Any]]:
-        """What jsonl says of the texts of vectors (n, D)."""
-        from vec2text.refinement import RefinementStopped
-
-        self.total += len(batch)
-        if self.cause is not None:
-            return self._plain(batch)
-        try:
-            results = self.refine(batch)
-            self.finished += len(batch)
-        except RefinementStopped as stop:
-            results, self.cause = stop.reconstructions, stop.__cause__
-            self.finished, self.begun = self.finished + stop.finished, stop.begun
-        missing = [place for place, result in enumerate(results) if result is None]
-        others = iter(self._plain(batch[missing]) if missing else [])
-        return [next(others) if result is None else describe(result, self.count) for result in results]
-
-    def report(self) -> int:
-        """Say what went wrong, if anything did, and what it left undone; returns the exit code."""
-        if self.cause is None:
-            return 0
-        complain(
-            PROGRAM,
-            f"refinement stopped: of {self.total:,} vectors {self.finished:,} were done and {self.begun:,} done in "
-            f"part, the others have their plain texts: {str(self.cause) or type(self.cause).__name__}",
-        )
-        return 3
-
-    def _plain(self, batch: np.ndarray) -> list[dict[str, Any]]:
-        unknown: dict[str, Any] = {"similarity": None, "confidence": None, "queries": 0, "rounds": 0, "hypotheses": []}
-        return [{"text": text, **unknown} for text in self.invert(batch)]
-
-
-def line(row: dict[str, Any], kind: str) -> str:
-    """A row of the output."""
-    if kind == "jsonl":
-        return json.dumps(row, ensure_ascii=False) + "\n"
-    near = [f"{row['nearest_similarity']:.3f}", " ".join(row["nearest"].split())] if "nearest" in row else []
-    return "\t".join([row["text"], *near]) + "\n"
-
-
 def run(options: argparse.Namespace, output: TextIO) -> int:
     """Read, invert and write, batch by batch; returns the exit code."""
     from rich.console import Console
     from rich.progress import Progress
 
     from vec2text.constraints import Constraints
-    from vec2text.exploration import nearest, parse_sum
-    from vec2text.sources import embed, embed_all, in_pieces, read_lines
+    from vec2text.exploration import parse_sum
+    from vec2text.sources import embed, embed_all, read_lines
     from vec2text.storage import newest_inverter
     from vec2text.vectors import batched, read_vectors
 
@@ -268,6 +184,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     from vec2text.decoders import quiet
     from vec2text.inverter import Inverter
     from vec2text.refinement import refine
+    from vec2text.rows import Refining, add_nearest, line
 
     quiet()
     model = options.model or newest_inverter()
@@ -300,13 +217,15 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
             both = zip(found, notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
             if known is not None:
-                for row, place, cosine in zip(rows, *nearest(batch, in_pieces(known)), strict=True):
-                    row |= {"nearest": sentences[place], "nearest_similarity": round(float(cosine), 6)}
+                add_nearest(rows, batch, sentences, known)
             output.writelines(line(row, options.format) for row in rows)
             done += len(batch)
             output.flush()
             progress.advance(task, len(batch))
-    return refining.report()
+    if (failure := refining.failure()) is None:
+        return 0
+    complain(PROGRAM, failure)
+    return 3
 
 
 def main() -> int:

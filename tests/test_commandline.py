@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from vec2text.commandline import Parser, complain, warn_in_lines
+from vec2text.commandline import Parser, add_inverter_group, command_parser, complain, warn_in_lines
 
 
 def test_a_complaint_is_one_line_and_gives_the_exit_code(capsys):
@@ -20,6 +20,24 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys):
         Parser(prog="tool.py").parse_args(["--flag"])
     assert end.value.code == 2
     assert capsys.readouterr().err == "tool.py: unrecognized arguments: --flag; see --help\n"
+
+
+def test_an_option_without_effect_is_refused_by_the_name_of_its_flag(capsys):
+    with pytest.raises(SystemExit) as end:
+        Parser(prog="tool.py").no_effect("n_best", "without --refine")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "tool.py: --n-best has no effect without --refine; see --help\n"
+
+
+def test_every_command_takes_an_inverter_an_encoder_and_a_device():
+    parser = command_parser("tool.py", "Does it. See the help.", "examples:\n  tool.py  like this")
+    add_inverter_group(parser, "model", encoder="embeds all").add_argument("--more")
+    options = parser.parse_args(["--model", "a", "--encoder", "b", "--more", "c"])
+    assert (options.model, options.encoder, options.device, options.more) == ("a", "b", None, "c")
+    shown = parser.format_help()
+    assert "\nDoes it.\n\n" in shown
+    assert "embeds all (default: the inverter's own)" in shown
+    assert shown.endswith("examples:\n  tool.py  like this\n")
 
 
 @pytest.mark.filterwarnings("always")

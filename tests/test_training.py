@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 from conftest import LetterEncoder, read_jsonl
 from safetensors.torch import load_file
 
-from vec2text import training
+from vec2text import training, validation
 from vec2text.batches import Data, Examples
 from vec2text.config import DecoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.decoders import load_decoder
@@ -18,7 +18,7 @@ from vec2text.encoders import EncoderError
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
 from vec2text.robustness import Ranges, quantized
-from vec2text.training import DivergedError, TrainingStopped, fit
+from vec2text.training import DivergedError, Progress, TrainingStopped, fit
 
 QUICK = TrainingConfig(
     steps=12,
@@ -112,6 +112,11 @@ def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, n
     assert len(set(steps[0])) == len(steps[0])
 
 
+def test_the_progress_of_an_earlier_version_is_read_too():
+    progress = Progress(step=7, epoch=1, best_bleu=30.0)
+    assert Progress.from_dict({**asdict(progress), "best_step": 5}) == progress
+
+
 def test_the_golden_first_steps(data, new_inverter, tmp_path):
     inverter = new_inverter()
     fit(inverter, data, replace(QUICK, steps=10), tmp_path)
@@ -195,7 +200,7 @@ def test_a_truncation_that_keeps_all_is_refused(data, new_inverter, tmp_path):
 
 def test_the_best_inverter_is_chosen_by_decoded_text_not_by_loss(data, new_inverter, tmp_path, monkeypatch):
     bleus = iter([10.0, 30.0, 20.0])
-    original = training.evaluate
+    original = validation.evaluate
 
     def scripted(inverter, encoder, references, vectors, **options):
         found = original(inverter, encoder, references, vectors, **options)
@@ -203,7 +208,7 @@ def test_the_best_inverter_is_chosen_by_decoded_text_not_by_loss(data, new_inver
             return found
         return replace(found, scores=replace(found.scores, bleu=next(bleus)))
 
-    monkeypatch.setattr(training, "evaluate", scripted)
+    monkeypatch.setattr(validation, "evaluate", scripted)
     fit(new_inverter(), data, replace(QUICK, evaluate_every=4), tmp_path)
     best = Inverter.from_pretrained(tmp_path / "inverter")
     assert best.training_summary["steps"] == 8

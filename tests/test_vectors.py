@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vec2text.vectors import batched, check_rows, read_vectors
+from vec2text.vectors import batched, check_rows, read_vectors, unit
 
 FLOATS = (np.float16, np.float32, np.float64)
 
@@ -481,3 +481,9 @@ def test_batched_keeps_the_rows_and_their_order(pieces, size):
 
 def test_batched_of_nothing_is_nothing():
     assert list(batched(iter([]), 4)) == []
+
+
+def test_a_direction_has_length_1_and_zeros_have_none():
+    vectors = np.array([[3, 4], [0, 0], [0, -2]], np.float32)
+    assert unit(vectors).dtype == np.float32
+    np.testing.assert_allclose(unit(vectors), [[0.6, 0.8], [0, 0], [0, -1]], atol=1e-7)

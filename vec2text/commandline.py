@@ -1,4 +1,4 @@
-"""Command lines: what generate.py and evaluate.py share, so that an error or a warning is one line on standard error.
+"""Command lines: what generate.py and evaluate.py share: flags, and errors and warnings of one line each.
 
 Knows nothing of vectors or models, and imports nothing heavy: bad flags and --help are answered at once.
 """
@@ -17,6 +17,31 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave."""
         sys.exit(complain(self.prog, f"{message}; see --help"))
+
+    def no_effect(self, option: str, why: str) -> NoReturn:
+        """Say that an option, by its name in the namespace, does nothing with or without another, and leave."""
+        self.error(f"--{option.replace('_', '-')} has no effect {why}")
+
+
+def command_parser(program: str, says: str, examples: str) -> Parser:
+    """A command's parser.
+
+    Args:
+        program: its name.
+        says: its module's docstring; --help shows what stands before " See".
+        examples: the end of --help, with its line ends.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    return Parser(prog=program, description=says.partition(" See")[0], epilog=examples, formatter_class=layout)
+
+
+def add_inverter_group(parser: Parser, title: str, *, encoder: str) -> argparse._ArgumentGroup:
+    """The flags that say which inverter, with which encoder, and where; `encoder` says what the latter is for."""
+    group = parser.add_argument_group(title)
+    group.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
+    group.add_argument("--encoder", metavar="NAME", help=f"{encoder} (default: the inverter's own)")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    return group
 
 
 def complain(program: str, message: object) -> int:

@@ -1,6 +1,6 @@
-"""Encoders: sentences in, vectors out. One class a kind of encoder; `encoder.kind` in conf says which.
+"""Encoders: sentences in, vectors out. `encoder.kind` in conf says which; transformers and the user's own are here.
 
-Knows nothing of projections, GPTs or files of vectors.
+Knows nothing of projections, GPTs or files of vectors; word vectors and endpoints have rooms of their own.
 
 Shapes: N sentences, D vector dimension.
 """
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from vec2text.config import EncoderConfig
+from vec2text.endpoint import OpenAIEncoder
 from vec2text.storage import find_model
+from vec2text.vectors import unit
+from vec2text.word_vectors import WordVectorEncoder
 
 _BUNDLED = "all-MiniLM-L6-v2"
 _BATCH_SIZES = (32, 64, 128, 256)
@@ -201,7 +201,7 @@ class SentenceTransformerEncoder:
             **({"task": self.config.task} if self.config.task else {}),
         )
         vectors = np.asarray(vectors, np.float32)
-        return _unit(vectors) if self.config.normalize else vectors  # after fp32: bf16 lengths are off by 0.2%
+        return unit(vectors) if self.config.normalize else vectors  # after fp32: bf16 lengths are off by 0.2%
 
 
 def _resolve(config: EncoderConfig) -> str:
@@ -276,160 +276,6 @@ def _append_end(tokenizer: Any) -> None:
     )
 
 
-class WordVectorEncoder:
-    """The mean of the vectors of a sentence's words: word2vec, GloVe or fastText, from a file that gensim reads.
-
-    A word is looked up as it stands, then in lower case; words (and punctuation) that the file lacks are left out.
-
-    Args:
-        config: `name` is the file: `.txt` or `.vec` (a word and its numbers a line, with or without a first line of
-            sizes), `.bin` (word2vec's, or Facebook's fastText), `.kv` (gensim's own, which is a pickle: open only what
-            you trust).
-        device: not heeded.
-
-    Raises:
-        ValueError: there is no such file, or it cannot be read.
-    """
-
-    def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
-        self.config, self.name = config, config.name
-        path = Path(config.name)
-        if not path.is_file():
-            raise ValueError(f"encoder.name: there is no file {path}; expected word vectors (.txt .vec .bin .kv)")
-        try:
-            self.words = _read_word_vectors(path)
-        except Exception as error:  # gensim's readers raise whatever they stumble over
-            raise ValueError(f"{path} cannot be read as word vectors: {' '.join(str(error).split())[:200]}") from error
-        self.dimension = int(self.words.vector_size)
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of `texts`: (N, D) float32; zeros for a text of which no word is known (see `fault`)."""
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in enumerate(texts):
-            if found := [vector for word in _words(text) if (vector := self._lookup(word)) is not None]:
-                vectors[row] = np.mean(found, 0)
-        return _unit(vectors) if self.config.normalize else vectors
-
-    def fault(self, text: str) -> str | None:
-        """`unknown_words` when no word of `text` is in the file."""
-        return None if any(self._lookup(word) is not None for word in _words(text)) else "unknown_words"
-
-    def _lookup(self, word: str) -> np.ndarray | None:
-        known = [form for form in (word, word.lower()) if form in self.words.key_to_index]
-        form = known[0] if known else word
-        # fastText also makes vectors for words that it never saw, of their parts; zeros where they have none
-        if form not in self.words:
-            return None
-        vector: np.ndarray = self.words[form]
-        return vector if vector.any() else None
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:'\w+)?|[^\w\s]", text)
-
-
-def _read_word_vectors(path: Path) -> Any:
-    models = _extra("gensim.models", "word-vectors")
-    if path.suffix == ".kv":
-        return models.KeyedVectors.load(str(path))
-    if path.suffix == ".bin":
-        with path.open("rb") as file:
-            facebook = file.read(4) == b"\xba\x16\x4f\x2f"  # fastText's mark, little-endian
-        if facebook:
-            return _extra("gensim.models.fasttext", "word-vectors").load_facebook_vectors(str(path))
-        return models.KeyedVectors.load_word2vec_format(str(path), binary=True)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        sizes = len(file.readline().split()) == 2
-    with warnings.catch_warnings():  # gensim leaves a file without sizes open
-        warnings.simplefilter("ignore", ResourceWarning)
-        return models.KeyedVectors.load_word2vec_format(str(path), no_header=not sizes)
-
-
-class OpenAIEncoder:
-    """An OpenAI-compatible embeddings endpoint, through the official client: OpenAI's own, vLLM, TEI, Ollama, ...
-
-    The key is read from the environment variable OPENAI_API_KEY, and nowhere else. Answers of 429 and 5xx and lost
-    connections are tried again, after growing pauses or as the server asks. API:
-    https://platform.openai.com/docs/api-reference/embeddings
-
-    Args:
-        config: the model's name, `base_url` of a server that is not OpenAI's, `truncate_dimension`, `batch_size`.
-        device: not heeded.
-
-    Raises:
-        ValueError: no key, no such server or model.
-    """
-
-    def __init__(self, config: EncoderConfig, device: str | None = None) -> None:
-        self._openai = _extra("openai", "openai")
-        self.config, self.name, self.tokens = config, config.name, 0
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key and config.base_url is None:
-            raise ValueError("encoder.kind=openai needs a key: set the environment variable OPENAI_API_KEY")
-        self._client = self._openai.OpenAI(
-            api_key=key or "none", base_url=config.base_url, max_retries=config.retries, timeout=60
-        )
-        self.dimension = config.truncate_dimension or 0
-        self.dimension = self._ask(["a"]).shape[1]
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of `texts`: (N, D) float32, asked for in batches.
-
-        Raises:
-            ValueError: the server refuses, stays silent, or answers with something else than these vectors.
-        """
-        size = self.config.batch_size or 128
-        pieces = [self._ask(list(texts[start : start + size])) for start in range(0, len(texts), size)]
-        vectors = np.concatenate(pieces) if pieces else np.zeros((0, self.dimension), np.float32)
-        return _unit(vectors) if self.config.normalize else vectors
-
-    def usage(self) -> str:
-        """What it has cost so far."""
-        return f"{self.tokens:,} tokens billed"
-
-    def _ask(self, texts: list[str]) -> np.ndarray:
-        """One request."""
-        place, config = self._client.base_url, self.config
-        wanted = {"dimensions": config.truncate_dimension} if config.truncate_dimension else {}
-        try:
-            # An empty text is refused by some servers; a space stands for it.
-            inputs = [config.prompt + text or " " for text in texts]
-            answer = self._client.embeddings.create(model=config.name, input=inputs, **wanted)
-            rows = answer.data
-            if all(row.index is not None for row in rows):
-                rows = sorted(rows, key=lambda row: row.index)
-            vectors = np.array([row.embedding for row in rows], np.float32)
-            self.tokens += (answer.usage and answer.usage.total_tokens) or 0
-        except self._openai.AuthenticationError as error:
-            raise ValueError(f"{place} refuses the key (401): set OPENAI_API_KEY to one that it accepts") from error
-        except self._openai.APIConnectionError as error:
-            raise ValueError(
-                f"{place} cannot be reached ({error}): check encoder.base_url, and that the server runs"
-            ) from error
-        except self._openai.APIStatusError as error:
-            reason = " ".join(str(error.message).split())[:200]
-            advice = {
-                400: "; a smaller encoder.batch_size may help",
-                404: "; check encoder.name and encoder.base_url",
-                413: "; a smaller encoder.batch_size may help",
-            }.get(error.status_code, "")
-            raise ValueError(
-                f"{place} answers {error.status_code} for model {config.name!r}, {len(texts)} texts: {reason}{advice}"
-            ) from error
-        except Exception as error:  # what the client makes of an answer that is none
-            raise ValueError(
-                f"{place} gives a broken answer ({error!r:.150}): is it an embeddings endpoint?"
-            ) from error
-        if len(vectors) != len(texts) or vectors.ndim != 2 or (self.dimension and vectors.shape[1] != self.dimension):
-            raise ValueError(
-                f"{place} gave vectors of shape {vectors.shape} for {len(texts)} texts; "
-                f"expected ({len(texts)}, {self.dimension or 'D'})"
-            )
-        if not np.isfinite(vectors).all():
-            raise ValueError(f"{place} gave NaN or infinity in a vector; expected finite numbers")
-        return vectors
-
-
 class _Configured:
     """An encoder of the user's own, and the configuration by which an inverter can open it again."""
 
@@ -462,20 +308,3 @@ def _python_object(config: EncoderConfig, device: str | None = None) -> Encoder:
     if lacking:
         raise ValueError(f"encoder {config.name!r} has no {' and no '.join(lacking)}; an encoder needs all three")
     return _Configured(encoder, config)
-
-
-def _extra(module: str, extra: str) -> ModuleType:
-    """A package that not everyone needs.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{error}: install it with `pip install 'vec2text-gpt[{extra}]'`") from error
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    return unit

@@ -7,10 +7,8 @@ Shapes: B batch, D vector dimension, P prefix tokens, T text tokens, H GPT hidde
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from vec2text.constraints import Constraints, Rules
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
+from vec2text.description import Description
 from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.pieces import Pieces
@@ -35,8 +34,6 @@ from vec2text.projection import Projection
 from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
-
-FORMAT_VERSION = 1
 
 
 class Inverter(nn.Module):
@@ -388,9 +385,10 @@ class Inverter(nn.Module):
             save_file(self.projection.state_dict(), partial / "projection.safetensors")
             if self.correction is not None:
                 save_file(self.correction.state_dict(), partial / "correction.safetensors")
-            description = json.dumps(self._description(), indent=2, ensure_ascii=False)
-            (partial / "inverter.json").write_text(description, encoding="utf-8")
-            (partial / "README.md").write_text(self._card(), encoding="utf-8")
+            description = self._description()
+            description.write(partial)
+            gpt = f"{self.decoder.config.model_type}, {self.decoder.num_parameters():,} parameters"
+            description.write_card(partial, gpt)
 
     @classmethod
     def from_pretrained(
@@ -407,23 +405,21 @@ class Inverter(nn.Module):
             ValueError: there is none, it is of a newer format, or its weights are broken.
         """
         folder = find_folder(name)
-        description = _read_description(folder)
-        precision = precision or description.get("precision", "fp32")
+        description = Description.read(folder)
+        precision = precision or description.precision
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
         decoder, tokenizer = open_decoder(folder / "decoder", precision)
-        try:
-            fingerprint = Fingerprint.from_dict(description["fingerprint"])
-            config = ProjectionConfig(**description["projection"])
-            known = description.get("calibration")  # not in older inverters
-            calibration = None if known is None else Calibration.from_dict(known)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = str(error) if isinstance(error, ValueError) else repr(error)
-            raise ValueError(f"{folder}/inverter.json is broken: {reason}; save the inverter again") from error
-        corrects = bool(description.get("corrects"))  # not in what was saved before there was correction
-        inverter = cls.build(config, decoder, tokenizer, fingerprint, int(description["max_tokens"]), corrects)
-        inverter.training_summary, inverter.calibration = description["training"], calibration
-        if "base" in description and not np.allclose(inverter._base_mark(), description["base"], rtol=0.02, atol=1e-3):
+        inverter = cls.build(
+            description.projection,
+            decoder,
+            tokenizer,
+            description.fingerprint,
+            description.max_tokens,
+            description.corrects,
+        )
+        inverter.training_summary, inverter.calibration = description.training, description.calibration
+        if description.base and not np.allclose(inverter._base_mark(), description.base, rtol=0.02, atol=1e-3):
             raise ValueError(
                 f"{folder}/decoder is an adapter, and the model that it was trained on top of is another one than that "
                 "which adapter_config.json names now (base_model_name_or_path): bring the former back"
@@ -469,58 +465,15 @@ class Inverter(nn.Module):
         sizes: list[float] = self.decoder.get_input_embeddings().weight[:8].detach().float().norm(dim=1).tolist()
         return sizes
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self) -> Description:
         weights = self.decoder.get_input_embeddings().weight
-        return {
-            "precision": "bf16" if weights.dtype == torch.bfloat16 else "fp32",
-            **({"base": self._base_mark()} if getattr(self.decoder, "peft_config", None) else {}),
-            "format_version": FORMAT_VERSION,
-            "projection": asdict(self.projection.config),
-            "fingerprint": self.fingerprint.to_dict(),
-            "max_tokens": self.max_tokens,
-            "corrects": self.correction is not None,
-            "training": self.training_summary,
-            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
-        }
-
-    def _card(self) -> str:
-        """The model card: what it inverts, how it was made, what was measured."""
-        encoder, projection = self.fingerprint.encoder.name, self.projection.config
-        summary = {key: value for key, value in self.training_summary.items() if not isinstance(value, dict)}
-        measured = self.training_summary.get("test", {})
-        lines = [
-            "---\nlibrary_name: vec2text-gpt\ntags: [embedding-inversion]\n---",
-            f"# Inverter for {encoder}",
-            f"Turns vectors of `{encoder}` (dimension {self.fingerprint.dimension}) back into text of up to "
-            f"{self.max_tokens} tokens. Projection: {projection.kind}, {projection.prefix_length} prefix tokens. "
-            f"GPT: {self.decoder.config.model_type}, {self.decoder.num_parameters():,} parameters.",
-            "```python\nfrom vec2text import Inverter\n\ninverter = Inverter.from_pretrained(FOLDER)\n"
-            "inverter.invert(vectors)\n```",
-            "## How it was made",
-            "\n".join(f"- {key}: {value}" for key, value in summary.items()) or "- not trained",
-            "## Measured on held-out sentences",
-            "\n".join(f"- {key}: {value}" for key, value in measured.items()) or "- nothing yet",
-            "## Limits",
-            "It writes the sentence that its GPT finds likeliest for a vector: fluent text is no proof that it is the "
-            "right one. Vectors of another encoder, or of longer or quite different texts, give wrong text. Do not use "
-            "it to reveal what people wrote without their consent.",
-        ]
-        return "\n\n".join(lines) + "\n"
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / "inverter.json").read_text(encoding="utf-8"))
-        version = int(description["format_version"])
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is no inverter: it has no inverter.json") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/inverter.json is broken: {error}; save the inverter again") from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has format version {version}, but this vec2text reads up to {FORMAT_VERSION}: upgrade vec2text"
+        return Description(
+            self.projection.config,
+            self.fingerprint,
+            self.max_tokens,
+            self.training_summary,
+            precision="bf16" if weights.dtype == torch.bfloat16 else "fp32",
+            corrects=self.correction is not None,
+            calibration=self.calibration,
+            base=self._base_mark() if getattr(self.decoder, "peft_config", None) else None,
         )
-    missing = {"projection", "fingerprint", "max_tokens", "training"} - set(description)
-    if missing:
-        raise ValueError(f"{folder}/inverter.json is broken: it lacks {', '.join(sorted(missing))}")
-    return description

@@ -1,17 +1,15 @@
 """Training: fit() teaches an inverter to write the sentences behind vectors, within a budget, and survives a kill.
 
-Knows nothing of Hydra, or of where sentences come from.
+Knows nothing of Hydra, of where sentences come from, or of how an inverter is judged.
 
 Shapes: B batch, D vector dimension.
 """
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,14 @@ from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MIN
 from vec2text.correction import Hypotheses
 from vec2text.drafts import Drafts
 from vec2text.encoders import EncoderError
-from vec2text.evaluation import Evaluation, Scores, evaluate, score
+from vec2text.evaluation import Scores
 from vec2text.hardware import bf16, describe, keep_memory
 from vec2text.inverter import Inverter
 from vec2text.optimizer import make_optimizers, schedule
-from vec2text.refinement import refine
 from vec2text.robustness import Ranges, partly_changed
 from vec2text.runlog import RunLog
+from vec2text.signals import collected_signals
+from vec2text.validation import Validation
 
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
@@ -69,10 +68,14 @@ class Progress:
     """Text tokens learned from, end tokens included."""
     best_bleu: float = -1.0
     """Of the validation sentences, at the best evaluation so far."""
-    best_step: int = 0
-    """When that was."""
     finished: bool = False
     """Whether the budget is spent and the last evaluation done."""
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Progress:
+        """What a checkpoint holds; what only an earlier version kept there is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in saved.items() if name in known})
 
 
 def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) -> None:
@@ -112,7 +115,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     drafts: dict[str, torch.Tensor] = {}
     if checkpoint.exists():
         saved, drafts = load_checkpoint(checkpoint, inverter, optimizers)
-        progress = Progress(**saved)
+        progress = Progress.from_dict(saved)
     model = accelerator.prepare(inverter)
     log = RunLog(folder, progress.step, silent=not accelerator.is_main_process)
     if progress.step:
@@ -121,7 +124,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
         if run.drafts is not None and drafts:
             run.drafts.restore(drafts)
-        with _signals() as received:
+        with collected_signals() as received:
             try:
                 run.train(received)
             except EncoderError as error:  # an endpoint, say, that is gone for a while
@@ -153,7 +156,7 @@ class _Run:
         self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self.drafts = self._drafts() if config.correction_fraction else None
-        self.references, self.vectors = data.held_out("validation", config.evaluate_sentences)
+        self.validation = Validation(inverter, data, config, accelerator.autocast)
         config.check_dimension(inverter.fingerprint.dimension)
         self.ranges = Ranges.of(data.train.sample(_RANGED)) if config.changed_share else None
         self.total_steps = config.steps
@@ -315,72 +318,24 @@ class _Run:
         )
 
     def _evaluate(self) -> None:
-        """Loss and decoded metrics on validation sentences; the best BLEU so far is saved as the inverter."""
+        """Judge the inverter on validation sentences; that of the best BLEU so far is saved."""
         if self.accelerator.is_main_process:
-            found = evaluate(self.inverter, self.data.encoder, self.references, self.vectors)
-            loss = self._validation_loss()
-            scores = found.scores.rounded()
-            judged, refined = found.scores, ""
-            if self.drafts is not None:
-                judged = self._refined()
-                once = {f"refined_{name}": value for name, value in judged.rounded().items()}
-                scores |= once
-                refined = f"; after a round of refinement {once['refined_exact_match']:.1%}, {once['refined_bleu']:.1f}"
-            self.log.metrics(
-                self.progress.step, {"loss/validation": loss, **{f"validation/{k}": v for k, v in scores.items()}}
-            )
-            better = judged.bleu > self.progress.best_bleu
-            self.log.say(
-                f"step {self.progress.step:,}: validation loss {loss:.3f}, exact match {scores['exact_match']:.1%}, "
-                f"BLEU {scores['bleu']:.1f}, similarity {scores.get('similarity', '-')}{refined}"
-                f"{' (best so far)' if better else ''}"
-            )
+            progress, judged = self.progress, self.validation.judge()
+            self.log.metrics(progress.step, judged.metrics())
+            better = judged.bleu > progress.best_bleu
+            self.log.say(f"step {progress.step:,}: {judged}{' (best so far)' if better else ''}")
             if better:
-                self.progress.best_bleu, self.progress.best_step = judged.bleu, self.progress.step
-                self.inverter.training_summary = self._summary(found)
+                progress.best_bleu, found = judged.bleu, judged.found
+                self.inverter.training_summary = self._summary(found.scores)
                 self.inverter.save_pretrained(self.folder / "inverter")
-                self.log.projector(self.progress.step, self.vectors, found.references, found.reconstructions)
+                self.log.projector(progress.step, self.validation.vectors, found.references, found.reconstructions)
         self.accelerator.wait_for_everyone()
         self.model.train()
 
-    def _refined(self) -> Scores:
-        """Of validation sentences after the least refinement: at most two more encoder queries each."""
-        assert self.data.encoder is not None
-        found = refine(self.inverter, self.data.encoder, self.vectors, rounds=1, candidates=1)
-        similarities = np.array([item.similarity for item in found])
-        return score(self.references, [item.text for item in found], similarities)
-
-    def _validation_loss(self) -> float:
-        examples = self.data.validation
-        members = np.linspace(0, len(examples) - 1, min(len(examples), self.config.evaluate_sentences)).astype(int)
-        losses, weights = [], []
-        self.model.eval()
-        with torch.inference_mode(), self.accelerator.autocast():
-            for part in np.array_split(members, max(1, len(members) // 64)):
-                batch = examples.batch(part)
-                tensors = (batch.vectors, batch.ids, batch.lengths)
-                losses.append(float(self.inverter(*(tensor.to(self.accelerator.device) for tensor in tensors))))
-                weights.append(int(batch.lengths.sum()) + len(part))
-        return float(np.average(losses, weights=weights))
-
     def _sample(self) -> None:
         if self.accelerator.is_main_process:
-            places = np.linspace(0, len(self.references) - 1, min(self.config.samples, len(self.references))).astype(
-                int
-            )
-            references = [self.references[place] for place in places]
-            config = self.config
-            found = evaluate(
-                self.inverter,
-                self.data.encoder,
-                references,
-                self.vectors[places],
-                temperature=config.sample_temperature,
-                top_k=config.sample_top_k,
-                top_p=config.sample_top_p,
-                seed=config.seed,
-            )
-            self.log.samples(self.progress.step, references, found.reconstructions, found.similarities)
+            found = self.validation.sample()
+            self.log.samples(self.progress.step, found.references, found.reconstructions, found.similarities)
         self.model.train()
 
     def checkpoint(self) -> None:
@@ -397,7 +352,7 @@ class _Run:
         shown = ", ".join(f"{name.replace('/train', '').replace('/', ' of ')} {v:.3f}" for name, v in losses.items())
         return f"step {progress.step:,}, epoch {progress.epoch + 1}, {shown}, {rate:,.0f} text tokens/s"
 
-    def _summary(self, found: Evaluation) -> dict[str, Any]:
+    def _summary(self, scores: Scores) -> dict[str, Any]:
         """How the inverter was made, for inverter.json and the model card."""
         progress, counts = self.progress, self.data.corpus.counts
         return {
@@ -410,29 +365,5 @@ class _Run:
             "minutes": round(progress.seconds / 60, 1),
             "hardware": describe(self.accelerator),
             "training": asdict(self.config),
-            "validation": found.scores.rounded(),
+            "validation": scores.rounded(),
         }
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM instead of dying of them in the middle of a step; a second Ctrl-C kills."""
-    received: list[int] = []
-    first: list[float] = []
-
-    def note(number: int, frame: Any) -> None:
-        # A launcher may pass the same signal on once more: only a second Ctrl-C after a while is one.
-        if received and number == signal.SIGINT and time.monotonic() - first[0] > 1:
-            raise KeyboardInterrupt
-        received.append(number)
-        first.append(time.monotonic())
-
-    try:
-        former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are not ours
-        former = {}
-    try:
-        yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

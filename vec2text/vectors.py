@@ -2,7 +2,8 @@
 
 Knows nothing of encoders or inverters.
 
-Everything is read in pieces, so that a file may be larger than the memory.
+Everything is read in pieces, so that a file may be larger than the memory. What is done to any vectors is here too:
+to check them, to put them in batches, to bring them to length 1.
 
 Shapes: N vectors, D vector dimension.
 """
@@ -76,6 +77,12 @@ def check_rows(array: np.ndarray, first: int = 0) -> None:
     ):
         if not sound.all():
             raise ValueError(f"row {first + int(np.argmin(sound))} {fault}: leave that vector out")
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """The directions of (N, D) vectors, in their own type; a vector of zeros stays one."""
+    directions: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return directions
 
 
 def _rows(piece: Any, first: int) -> np.ndarray:
