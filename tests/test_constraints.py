@@ -287,6 +287,30 @@ def test_the_word_at_the_limit_is_not_made_longer_for_want_of_another(inverter):
         assert not bool(mask[tokens[" "]])
 
 
+def test_what_is_kept_of_many_texts_is_bounded_and_changes_nothing(other, monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((40, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    asked = [(Constraints(max_words=3), {"temperature": 2.0, "seed": 1}), (Constraints("A", ["boat", "кот"]), {})]
+
+    def write():
+        texts, kept, other._pieces = [], [], None
+        for constraints, options in asked:
+            rules = other.rules(constraints, 24)
+            with monkeypatch.context() as patch:
+                patch.setattr(other, "rules", lambda *_, rules=rules: rules)
+                texts += other.invert(rows, constraints=constraints, batch_size=16, **options)
+            kept += [rules._masks.cache_info(), rules.pieces._effects.cache_info()]
+        return texts, kept
+
+    plenty, _ = write()
+    monkeypatch.setattr("vec2text.constraints.MASKS_KEPT", 2)
+    monkeypatch.setattr("vec2text.pieces.EFFECTS_KEPT", 1)
+    few, kept = write()
+    assert few == plenty
+    for info in kept:
+        assert info.currsize == info.maxsize < info.misses, kept  # more was met than is kept
+
+
 def test_pieces_write_what_the_tokenizer_writes(other):
     tokenizer, chance = other.tokenizer, random.Random(0)
     pieces = Pieces(tokenizer, other.decoder.get_output_embeddings().weight.shape[0])

@@ -12,9 +12,10 @@ Shapes: B batch, P prefix tokens, H GPT hidden size, t tokens so far, V vocabula
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ import torch
 from vec2text.decoding import Path, explore, rate
 from vec2text.pieces import Pieces, read
 from vec2text.sentences import normalise
+
+MASKS_KEPT = 256
+"""States of a text whose masks are kept, the last used: of each one a byte a token."""
 
 _KEPT = 3  # texts that the next word is put into
 _CHUNK = 256  # proposals that are written at a time
@@ -114,6 +118,60 @@ class _Draft:
     """Its log-probability."""
 
 
+class _State(NamedTuple):
+    """All of a text that says which tokens may come next."""
+
+    node: tuple[int, ...] | None
+    """Its tokens, where they do not cover the opening yet."""
+    inside: bool
+    """It ends inside a word."""
+    tail: bytes
+    """Of a last character that is not whole."""
+    room: int | None
+    """Words that it may still begin; None: no limit. More than any token begins are all one."""
+    left: int
+    """Tokens after the next; from 4 on they are all one, since no character lacks more than 3."""
+    closed: bool
+    """It ends with a word to be contained, which is not to grow."""
+    begun: bool
+    """It begins as asked."""
+
+
+def _mask(
+    pieces: Pieces, end_id: int, after: Mapping[tuple[int, ...], Iterable[int]], spaced: bool, state: _State | None
+) -> torch.Tensor:
+    """(V,) which tokens may come next; only the end where there is no state.
+
+    Args:
+        pieces: what they write.
+        end_id: the token that ends a text.
+        after: which may come after first tokens that do not cover the opening yet.
+        spaced: the opening ends in white space.
+        state: of the text.
+    """
+    open_ = np.zeros(len(pieces.written), bool)
+    if state is not None:
+        effect = pieces.effect(state.tail, state.inside)
+        open_ = (effect.lacks >= 0) & (effect.lacks <= state.left)
+        if state.room is not None:
+            # A space after the last word leads nowhere.
+            open_ &= (effect.words < state.room) | ((effect.words == state.room) & ~effect.spaced)
+        if state.node is not None:
+            chosen = np.zeros_like(open_)
+            chosen[list(after[state.node])] = True
+            if state.left == 0 and spaced:
+                chosen &= ~effect.spaced
+            open_ &= chosen
+        elif not state.begun:  # all but the word after the opening is there
+            open_ &= effect.words > 0
+        elif state.closed:
+            open_ &= pieces.parts
+        open_[end_id] = state.node is None and not state.tail and state.begun
+    if not open_.any():
+        open_[end_id] = True
+    return torch.from_numpy(open_)
+
+
 class Rules:
     """Constraints for one model: which tokens may come next (see `decoding.Allowed`), and how texts begin.
 
@@ -141,7 +199,9 @@ class Rules:
         self._openings: list[tuple[int, ...]] = []  # those of them after which one token more covers it
         self._find_openings(constraints.opening)
         self._closed: set[tuple[int, ...]] = set()  # first tokens that end with a word to be contained
-        self._rows: dict[Any, torch.Tensor] = {}
+        spaced = constraints.opening.endswith(" ")
+        # Not of a method: what refers to itself is freed late.
+        self._masks = lru_cache(MASKS_KEPT)(partial(_mask, pieces, end_id, self._after, spaced))
 
     # -- which tokens may come next ------------------------------------------------------------------------------
 
@@ -172,53 +232,19 @@ class Rules:
     def _row(self, ids: tuple[int, ...]) -> torch.Tensor:
         known = None if self.end_id in ids else read(self.pieces.join(ids))
         if known is None:  # it has ended, or is none of ours
-            return self._mask(("ended",), None, "", b"", 0, False)
+            return self._masks(None)
         text, tail = known
         limit = self.constraints.max_words
-        room = None if limit is None else limit - len(text.split())
-        left = self.max_tokens - len(ids) - 1  # tokens after the next
-        node, closed = ids if ids in self._after else None, ids in self._closed
-        inside, begun = bool(text) and not text[-1].isspace(), self._begun(text)
-        key = (
-            node,
-            inside,
-            tail,
-            None if room is None else min(room, self.pieces.most_words + 1),
-            min(left, 4),
-            closed,
-            begun,
+        state = _State(
+            node=ids if ids in self._after else None,
+            inside=bool(text) and not text[-1].isspace(),
+            tail=tail,
+            room=None if limit is None else min(limit - len(text.split()), self.pieces.most_words + 1),
+            left=min(self.max_tokens - len(ids) - 1, 4),
+            closed=ids in self._closed,
+            begun=self._begun(text),
         )
-        return self._mask(key, node, text, tail, left, closed)
-
-    def _mask(
-        self, key: Any, node: tuple[int, ...] | None, text: str, tail: bytes, left: int, closed: bool
-    ) -> torch.Tensor:
-        """(V,) what may come next; made once for each state."""
-        if key in self._rows:
-            return self._rows[key]
-        open_ = np.zeros(len(self.pieces.written), bool)
-        if key != ("ended",):
-            effect = self.pieces.effect(tail, bool(text) and not text[-1].isspace())
-            open_ = (effect.lacks >= 0) & (effect.lacks <= left)
-            if self.constraints.max_words is not None:
-                words = len(text.split()) + effect.words
-                limit = self.constraints.max_words
-                open_ &= (words < limit) | ((words == limit) & ~effect.spaced)  # a space there leads nowhere
-            if node is not None:
-                chosen = np.zeros_like(open_)
-                chosen[list(self._after[node])] = True
-                if left == 0 and self.constraints.opening.endswith(" "):
-                    chosen &= ~effect.spaced
-                open_ &= chosen
-            elif not self._begun(text):  # all but the word after the opening is there
-                open_ &= effect.words > 0
-            elif closed:
-                open_ &= self.pieces.parts
-            open_[self.end_id] = node is None and not tail and self._begun(text)
-        if not open_.any():
-            open_[self.end_id] = True
-        self._rows[key] = torch.from_numpy(open_)
-        return self._rows[key]
+        return self._masks(state)
 
     def _begun(self, text: str) -> bool:
         return " ".join(text.split()).startswith(self.constraints.opening)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import codecs
 import re
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
+
+EFFECTS_KEPT = 128
+"""States of a text whose effects are kept, the last used: of each one 4 bytes a token."""
 
 _PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _REST = [byte for byte in range(256) if byte not in _PRINTED]
@@ -67,7 +71,7 @@ class Pieces:
                 f"texts of this inverter cannot be constrained: its tokenizer ({type(tokenizer).__name__}) is neither "
                 "byte-level BPE nor of SentencePiece's kind"
             )
-        self._effects: dict[tuple[bytes, bool], Effect] = {}
+        self._effects = lru_cache(EFFECTS_KEPT)(partial(Effect, self.written))
 
     def join(self, ids: Any) -> bytes:
         """What token ids write, one after another."""
@@ -79,9 +83,7 @@ class Pieces:
 
     def effect(self, tail: bytes, inside: bool) -> Effect:
         """What each token does to a text that ends in the unfinished character `tail`, and before it inside a word."""
-        if (tail, inside) not in self._effects:
-            self._effects[tail, inside] = Effect(self, tail, inside)
-        return self._effects[tail, inside]
+        return self._effects(tail, inside)
 
     @cached_property
     def most_words(self) -> int:
@@ -109,11 +111,11 @@ class Effect:
         spaced: (V,) whether the text then ends in white space.
     """
 
-    def __init__(self, pieces: Pieces, tail: bytes, inside: bool) -> None:
-        size = len(pieces.written)
-        self.lacks, self.words = np.full(size, -1), np.zeros(size, int)
+    def __init__(self, written: Sequence[bytes], tail: bytes, inside: bool) -> None:
+        size = len(written)
+        self.lacks, self.words = np.full(size, -1, np.int8), np.zeros(size, np.int16)
         self.spaced = np.zeros(size, bool)
-        for index, data in enumerate(pieces.written):
+        for index, data in enumerate(written):
             after = read(tail + data) if data else None
             if after is not None:
                 text = after[0] + ("x" if after[1] else "")
