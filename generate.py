@@ -279,9 +279,14 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
     chosen |= {"min_tokens": options.min_new_tokens, "seed": generator}
     always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
-    needed = texts or sentences or options.refine is not None
-    encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
+    encoder: Any = None
     budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
+    if options.refine is None:  # what no vector could be written with is refused before anything is embedded
+        inverter.invert([], **chosen, **always)
+    else:
+        refine(inverter, encoder, [], **budget)
+    if texts or sentences or options.refine is not None:
+        encoder = fingerprint.open_encoder(options.encoder, options.device)
     refining = Refining(
         lambda batch: refine(inverter, encoder, batch, **budget),
         lambda batch: inverter.invert(batch, **chosen, **always),

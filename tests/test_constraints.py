@@ -373,3 +373,35 @@ def test_a_beginning_that_just_fits_is_written(inverter, vectors, manner):
     needed = len(inverter.tokenizer(text)["input_ids"])
     texts = inverter.invert(vectors, constraints=Constraints(text), max_tokens=needed, **MANNERS[manner])
     assert all(found.startswith(text) for found in texts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_not_refused_at_once_has_a_text_for_every_vector(other, seed, sentences):
+    """The words one after another are such a text, if there is room for them: of so few tokens there is no other."""
+    chance = random.Random(100 + seed)
+    asked = random_constraints(chance, sentences)
+    manner = chance.choice(["greedy"] if asked.must_contain else list(MANNERS))
+    least = len(other.tokenizer(asked.line_up(asked.words[-1] if asked.words else None))["input_ids"])
+    for limit in range(max(1, least - 2), least + 2):
+        try:
+            other.rules(asked, limit)
+        except ValueError:
+            continue
+        rows = np.random.default_rng(seed).standard_normal((5, 32)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        texts = other.invert(rows, constraints=asked, max_tokens=limit, **MANNERS[manner])
+        assert all(map(asked.obeyed_by, texts)), (asked, limit, texts)
+        return
+    raise AssertionError(f"{asked} is refused with {limit} tokens")
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_beginning_that_just_fits_may_be_of_parts_of_characters(vectors, manner):
+    """A token may hold all bytes that a character still lacks: one token more is enough."""
+    texts = [bytes([first, 0xB8, 0xAD]).decode() for first in range(0xE4, 0xEA)] * 50
+    config = DecoderConfig("scratch", hidden_size=32, layers=2, heads=2, vocabulary_size=258, dropout=0.0)
+    decoder, tokenizer = decoders.load_decoder(config, texts, 40)
+    made = Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(LetterEncoder()), 24).eval()
+    assert len(tokenizer("\u4e2d")["input_ids"]) == 2
+    found = made.invert(vectors, constraints=Constraints("\u4e2d"), max_tokens=2, **MANNERS[manner])
+    assert set(found) == {"\u4e2d"}

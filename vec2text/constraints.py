@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vec2text.decoding import Path, explore, rate
-from vec2text.pieces import Pieces, read
+from vec2text.pieces import Pieces, is_whole, read
 from vec2text.sentences import normalise
 
 MASKS_KEPT = 256
@@ -152,7 +152,10 @@ def _mask(
     open_ = np.zeros(len(pieces.written), bool)
     if state is not None:
         effect = pieces.effect(state.tail, state.inside)
-        open_ = (effect.lacks >= 0) & (effect.lacks <= state.left)
+        in_time = effect.lacks <= state.left
+        if state.node is not None:  # where the opening goes on it is known to fit
+            in_time[[token for token in after[state.node] if (*state.node, token) in after]] = True
+        open_ = (effect.lacks >= 0) & in_time
         if state.room is not None:
             # A space after the last word leads nowhere.
             open_ &= (effect.words < state.room) | ((effect.words == state.room) & ~effect.spaced)
@@ -175,7 +178,8 @@ def _mask(
 class Rules:
     """Constraints for one model: which tokens may come next (see `decoding.Allowed`), and how texts begin.
 
-    A text stays one that can still be ended in time: its last character is whole, and its beginning complete.
+    A text stays one that can still be ended in time: its last character is whole, and its beginning complete. And where
+    words must be contained, they fit one after another. So there is a text that obeys for every vector, or for none.
 
     Args:
         constraints: what is asked.
@@ -198,6 +202,9 @@ class Rules:
         self._after: dict[tuple[int, ...], set[int]] = {}  # first tokens that do not yet cover the opening -> the next
         self._openings: list[tuple[int, ...]] = []  # those of them after which one token more covers it
         self._find_openings(constraints.opening)
+        whole = constraints.line_up(constraints.words[-1] if constraints.words else None)
+        if len(self._ids(whole)) > max_tokens or self._shown(self._ids(whole)) != whole:
+            raise self.refusal()
         self._closed: set[tuple[int, ...]] = set()  # first tokens that end with a word to be contained
         spaced = constraints.opening.endswith(" ")
         # Not of a method: what refers to itself is freed late.
@@ -271,15 +278,21 @@ class Rules:
                 continue
             nexts = self.pieces.starting(goal[len(data) :])
             nexts = nexts if len(data) == base else self._kept_apart(first, nexts)
-            if nexts and len(first) < self.max_tokens - (goal != written and not self._go_on(nexts)):
+            if nexts and len(first) + self._needed(data, nexts, goal != written) <= self.max_tokens:
                 self._openings.append(first)
                 for place, token in enumerate(first):
                     self._after.setdefault(first[:place], set()).add(token)
                 self._after.setdefault(first, set()).update(nexts)
+        if not self._openings:
+            raise ValueError(f"this inverter's tokenizer cannot begin a text with {opening!r} (starts_with)")
 
-    def _go_on(self, tokens: Sequence[int]) -> bool:
-        """Whether any of them writes more than white space."""
-        return any(self.pieces.written[token].strip() for token in tokens)
+    def _needed(self, data: bytes, nexts: Sequence[int], spaced: bool) -> int:
+        """How many tokens, the first of them one of `nexts`, complete the opening that `data` begins."""
+        written = [self.pieces.written[token] for token in nexts]
+        fine = (piece for piece in written if is_whole(data + piece) and (piece.strip() or not spaced))
+        if next(fine, None) is not None:
+            return 1
+        return 2 if spaced and any(is_whole(data + piece) for piece in written) else 5
 
     def _kept_apart(self, first: tuple[int, ...], nexts: list[int]) -> list[int]:
         """Those tokens that the tokenizer, too, would write after `first`, rather than split the text elsewhere."""
@@ -306,9 +319,6 @@ class Rules:
             decoder: a Hugging Face causal LM in eval mode.
             prefixes: (B, P, H).
             count: how many for each at most, the likeliest first.
-
-        Raises:
-            ValueError: no text was found that contains the words.
         """
         self._closed.clear()
         firsts: list[tuple[int, ...]] = [()] * len(prefixes)
@@ -356,8 +366,7 @@ class Rules:
             for row in open_rows:
                 fine[row] += [draft for draft in drafts[row] if self.constraints.obeyed_by(draft.text)]
                 drafts[row] = [draft for draft in drafts[row] if not self.constraints.obeyed_by(draft.text)]
-        if not all(fine):
-            raise self.refusal()
+        assert all(fine), "the words one after another do not obey"
         # All of their tokens are given, so that they come out again whatever the rules are told of other rows.
         best_ids = [[draft.ids for draft in sorted(row, key=lambda draft: -draft.score)] for row in fine]
         return [list(dict.fromkeys(row))[:count] for row in best_ids]
@@ -391,7 +400,7 @@ class Rules:
         return drafts
 
     def refusal(self) -> ValueError:
-        """That no text was found."""
+        """That there is no such text."""
         asked = [f"begins with {self.constraints.opening!r}"] if self.constraints.opening else []
         asked += [f"contains {word!r}" for word in self.constraints.words]
         asked += [] if self.constraints.max_words is None else [f"has at most {self.constraints.max_words} words"]

@@ -196,7 +196,7 @@ class Inverter(nn.Module):
 
         Raises:
             ValueError: another dimension, NaN, infinity or a vector of zeros, options that contradict, or constraints
-                that cannot be obeyed.
+                that cannot be obeyed, whatever the vectors. All of this is known before the first text is written.
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
@@ -252,8 +252,7 @@ class Inverter(nn.Module):
             ids = decode(self.decoder, prefixes, self.end_id, options, generator, begin=begin, allowed=rules)
             texts += self.texts(ids)
         self.train(was_training)
-        if rules and not all(map(rules.constraints.obeyed_by, texts)):
-            raise rules.refusal()
+        assert rules is None or all(map(rules.constraints.obeyed_by, texts)), "a text does not obey"
         return texts
 
     @torch.inference_mode()

@@ -42,6 +42,12 @@ def missing(tail: bytes) -> int:
     return 0 if not tail else (2 if tail[0] < 0xE0 else 3 if tail[0] < 0xF0 else 4) - len(tail)
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether bytes are UTF-8 with nothing missing."""
+    known = read(data)
+    return known is not None and not known[1]
+
+
 class Pieces:
     """What each token writes, and what a text becomes by it.
 
@@ -64,7 +70,7 @@ class Pieces:
         for index, token in vocabulary.items():
             if index not in special:
                 self.written[index] = write(token)
-        whole = [index for index, data in enumerate(self.written) if data and _is_whole(data)]
+        whole = [index for index, data in enumerate(self.written) if data and is_whole(data)]
         shown = tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if shown.split() != self.join(whole).decode().split():
             raise ValueError(
@@ -93,7 +99,7 @@ class Pieces:
     @cached_property
     def closing(self) -> np.ndarray:
         """(V,) whether a token is nothing but the punctuation that ends a sentence."""
-        return np.array([_is_whole(data) and bool(re.fullmatch(_CLOSING, data.decode())) for data in self.written])
+        return np.array([is_whole(data) and bool(re.fullmatch(_CLOSING, data.decode())) for data in self.written])
 
     @cached_property
     def parts(self) -> np.ndarray:
@@ -122,11 +128,6 @@ class Effect:
                 self.lacks[index] = missing(after[1])
                 self.words[index] = len((("x" if inside else "") + text).split()) - inside
                 self.spaced[index] = text[-1].isspace()
-
-
-def _is_whole(data: bytes) -> bool:
-    known = read(data)
-    return known is not None and not known[1]
 
 
 def _byte_level(token: str) -> bytes:
