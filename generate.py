@@ -198,6 +198,10 @@ class Refining:
         self.total = self.finished = self.begun = 0
         self.cause: BaseException | None = None
 
+    def texts(self, batch: np.ndarray) -> list[dict[str, Any]]:
+        """What jsonl says where nothing is refined."""
+        return [{"text": text} for text in self.invert(batch)]
+
     def rows(self, batch: np.ndarray) -> list[dict[str, Any]]:
         """What jsonl says of the texts of vectors (n, D)."""
         from vec2text.refinement import RefinementStopped
@@ -263,6 +267,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     total = (options.points if options.interpolate else 1) if terms else len(texts) or None
     if options.vector not in (None, "-"):  # every row is checked before the first is written
         total = sum(len(piece) for piece in read_vectors(options.vector))
+    import numpy as np
     import torch
 
     from vec2text.decoders import quiet
@@ -281,28 +286,22 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
     encoder: Any = None
     budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
-    if options.refine is None:  # what no vector could be written with is refused before anything is embedded
-        inverter.invert([], **chosen, **always)
-    else:
-        refine(inverter, encoder, [], **budget)
-    if texts or sentences or options.refine is not None:
-        encoder = fingerprint.open_encoder(options.encoder, options.device)
     refining = Refining(
         lambda batch: refine(inverter, encoder, batch, **budget),
         lambda batch: inverter.invert(batch, **chosen, **always),
         options.n_best or 1,
     )
+    write = refining.rows if options.refine is not None else refining.texts
+    write(np.zeros((0, fingerprint.dimension)))  # what cannot be is refused before anything is embedded
+    if texts or sentences or options.refine is not None:
+        encoder = fingerprint.open_encoder(options.encoder, options.device)
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         known = embed_all(encoder, sentences, progress) if sentences else None
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
-            if options.refine is None:
-                found = [{"text": text} for text in inverter.invert(batch, **chosen, **always)]
-            else:
-                found = refining.rows(batch)
-            both = zip(found, notes, strict=False)  # texts first: no note is lost
+            both = zip(write(batch), notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
             if known is not None:
                 for row, place, cosine in zip(rows, *nearest(batch, in_pieces(known)), strict=True):
