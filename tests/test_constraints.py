@@ -126,8 +126,8 @@ def test_a_limit_that_the_plain_text_keeps_changes_nothing(other, vectors):
         place = next((i for i, (a, b) in enumerate(zip(free, kept, strict=False)) if a != b), None)
         same += len(kept) if place is None else place
         if place is not None:
-            before, after = (read(rules.pieces.join(free[:n])) for n in (place, place + 1))
-            hidden = not rules.pieces.written[free[place]] and free[place] != end
+            before, after = (read(other._pieces.join(free[:n])) for n in (place, place + 1))
+            hidden = not other._pieces.written[free[place]] and free[place] != end
             assert hidden or after is None or missing(after[1]) > limit - place - 1 or before[1]
     assert same > 0
 
@@ -242,8 +242,8 @@ def test_a_beginning_may_end_inside_a_token(merging, vectors):
     assert bool(rules(ids, torch.zeros(1, 400))[0, happy])
     merging.decoder.lm_head.weight.data[happy] = 0  # as likely as any is on average
     firsts = [first for (first,) in rules.beginnings(merging.decoder, merging.prefixes(merging.rows(vectors)))]
-    assert set(firsts) <= set(rules._openings)
-    assert len(rules._openings) > 1
+    assert set(firsts) <= set(rules.openings.firsts)
+    assert len(rules.openings.firsts) > 1
 
 
 def test_of_the_ways_to_split_a_beginning_the_likeliest_is_taken(merging, vectors):
@@ -251,11 +251,11 @@ def test_of_the_ways_to_split_a_beginning_the_likeliest_is_taken(merging, vector
     chosen = [first for (first,) in rules.beginnings(merging.decoder, prefixes)]
     for row, first in enumerate(chosen):
         scores = {}
-        for opening in rules._openings:
+        for opening in rules.openings.firsts:
             tokens = merging.decoder.get_input_embeddings()(torch.tensor(opening))
             logits = merging.decoder(inputs_embeds=torch.cat([prefixes[row], tokens])[None]).logits[0]
             steps = logits[len(prefixes[row]) - 1 :].log_softmax(-1).detach()
-            last = [token for token in rules._after[opening] if (*opening, token) not in rules._after]
+            last = [token for token in rules.openings.after[opening] if (*opening, token) not in rules.openings.after]
             scores[opening] = float(steps[range(len(opening)), opening].sum() + steps[-1, last].logsumexp(0))
             assert float(rate(merging.decoder, prefixes, opening, last)[row]) == pytest.approx(
                 scores[opening], abs=1e-3
@@ -265,10 +265,10 @@ def test_of_the_ways_to_split_a_beginning_the_likeliest_is_taken(merging, vector
 
 def test_a_beginning_is_split_as_the_tokenizer_would_split_some_text(merging):
     rules = merging.rules(Constraints("I am ha"), 24)
-    for first, nexts in rules._after.items():
+    for first, nexts in rules.openings.after.items():
         for token in nexts:
             text = merging.tokenizer.decode([*first, token])
-            if "\ufffd" not in text and (*first, token) not in rules._after:
+            if "\ufffd" not in text and (*first, token) not in rules.openings.after:
                 assert merging.tokenizer(text)["input_ids"] == [*first, token]
 
 
@@ -299,11 +299,11 @@ def test_what_is_kept_of_many_texts_is_bounded_and_changes_nothing(other, monkey
             with monkeypatch.context() as patch:
                 patch.setattr(other, "rules", lambda *_, rules=rules: rules)
                 texts += other.invert(rows, constraints=constraints, batch_size=16, **options)
-            kept += [rules._masks.cache_info(), rules.pieces._effects.cache_info()]
+            kept += [rules.mask._kept.cache_info(), other._pieces._effects.cache_info()]
         return texts, kept
 
     plenty, _ = write()
-    monkeypatch.setattr("vec2text.constraints.MASKS_KEPT", 2)
+    monkeypatch.setattr("vec2text.masks.MASKS_KEPT", 2)
     monkeypatch.setattr("vec2text.pieces.EFFECTS_KEPT", 1)
     few, kept = write()
     assert few == plenty

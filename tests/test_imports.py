@@ -26,8 +26,10 @@ ORDER = [
         "pieces",
     },
     {"encoders", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics", "robustness"}
-    | {"calibration", "constraints"},
-    {"fingerprint", "sources", "report"},
+    | {"calibration", "constraints", "openings"},
+    {"fingerprint", "sources", "report", "masks"},
+    {"insertion"},
+    {"rules"},
     {"inverter", "cache", "figures"},
     {"batches", "refinement"},
     {"evaluation", "drafts"},

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
-from vec2text.constraints import Constraints, Rules
+from vec2text.constraints import Constraints
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
@@ -32,6 +32,7 @@ from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.pieces import Pieces
 from vec2text.projection import Projection
+from vec2text.rules import Rules
 from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
@@ -225,7 +226,7 @@ class Inverter(nn.Module):
             return None
         if self._pieces is None:
             self._pieces = Pieces(self.tokenizer, self.decoder.get_output_embeddings().weight.shape[0])
-        return Rules(constraints, self.tokenizer, self._pieces, self.end_id, max_tokens)
+        return Rules(constraints, self._pieces, self.end_id, max_tokens)
 
     def unaided(self) -> str:
         """What the GPT writes for a vector of zeros: the baseline of a decoder that is told nothing."""

@@ -1,4 +1,4 @@
-"""Pieces: the bytes that each token of a tokenizer writes, and what they add to a text.
+"""Pieces: the bytes that each token of a tokenizer writes, what they add to a text, and how it splits one.
 
 Knows nothing of models, or of what a text is to say.
 
@@ -60,6 +60,7 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: Any, size: int) -> None:
+        self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         special = {*tokenizer.all_special_ids, *(index for index, token in added.items() if token.special)}
         vocabulary = {index: token for token, index in tokenizer.get_vocab().items() if index < size}
@@ -82,6 +83,19 @@ class Pieces:
     def join(self, ids: Any) -> bytes:
         """What token ids write, one after another."""
         return b"".join(self.written[index] for index in ids)
+
+    def shown(self, ids: Sequence[int]) -> str:
+        """The text of token ids, with single spaces."""
+        return " ".join(self.join(ids).decode("utf-8", "replace").split())
+
+    def all_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """How the tokenizer splits texts."""
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return found
+
+    def ids(self, text: str) -> list[int]:
+        """How it splits one."""
+        return self.all_ids([text])[0]
 
     def starting(self, data: bytes) -> list[int]:
         """The tokens that begin with `data`."""

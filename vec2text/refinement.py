@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vec2text.constraints import Constraints, Rules
+from vec2text.constraints import Constraints
 from vec2text.correction import Hypotheses
 from vec2text.decoding import Path, explore
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.inverter import Inverter
+from vec2text.rules import Rules
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
