@@ -74,7 +74,7 @@ class Openings:
             )
         word = len(stem) - len(stem.split()[-1])  # where its last word begins
         cuts = {opening[:place].rstrip() for place in range(max(word - 1, 0), len(opening) + 1)}
-        firsts = {tuple(ids[:n]) for ids in map(self.pieces.ids, sorted(cuts)) for n in range(len(ids) + 1)}
+        firsts = {tuple(cut[:n]) for cut in map(self.pieces.ids, sorted(cuts)) for n in range(len(cut) + 1)}
         base = max(goal.rstrip().rfind(b" "), 0) if goal == written else len(written)
         for first in sorted(firsts):
             data = self.pieces.join(first)
