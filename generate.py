@@ -179,6 +179,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     total = (options.points if options.interpolate else 1) if terms else len(texts) or None
     if options.vector not in (None, "-"):  # every row is checked before the first is written
         total = sum(len(piece) for piece in read_vectors(options.vector))
+    import numpy as np
     import torch
 
     from vec2text.decoders import quiet
@@ -196,25 +197,24 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     chosen = {name: getattr(options, name) for name in ("num_beams", "temperature", "top_k", "top_p", "batch_size")}
     chosen |= {"min_tokens": options.min_new_tokens, "seed": generator}
     always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
-    needed = texts or sentences or options.refine is not None
-    encoder: Any = fingerprint.open_encoder(options.encoder, options.device) if needed else None
+    encoder: Any = None
     budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
     refining = Refining(
         lambda batch: refine(inverter, encoder, batch, **budget),
         lambda batch: inverter.invert(batch, **chosen, **always),
         options.n_best or 1,
     )
+    write = refining.rows if options.refine is not None else refining.texts
+    write(np.zeros((0, fingerprint.dimension)))  # what cannot be is refused before anything is embedded
+    if texts or sentences or options.refine is not None:
+        encoder = fingerprint.open_encoder(options.encoder, options.device)
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
     done = 0
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         known = embed_all(encoder, sentences, progress) if sentences else None
         task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
-            if options.refine is None:
-                found = [{"text": text} for text in inverter.invert(batch, **chosen, **always)]
-            else:
-                found = refining.rows(batch)
-            both = zip(found, notes, strict=False)  # texts first: no note is lost
+            both = zip(write(batch), notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
             if known is not None:
                 add_nearest(rows, batch, sentences, known)

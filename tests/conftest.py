@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small are slower on
 import numpy as np
 import pytest
 import torch
+from small_models import DECODERS
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -151,6 +152,15 @@ def inverter(gpt2, encoder):
     torch.manual_seed(1)
     made = Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(encoder), 24)
     return made.eval()
+
+
+@pytest.fixture(scope="module", params=["gpt2", "qwen3", "llama"])
+def other(request, tmp_path_factory, sentences):
+    """An inverter with another tokenizer: byte-level BPE, one with another split and spare rows, SentencePiece."""
+    folder = DECODERS[request.param](tmp_path_factory.mktemp("other") / request.param, sentences)
+    decoder, tokenizer = load_decoder(DecoderConfig(str(folder)), [], 40)
+    torch.manual_seed(2)
+    return Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(LetterEncoder()), 24).eval()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import LetterEncoder
-from small_models import DECODERS
 
 from vec2text import Constraints, Fingerprint, Inverter, decoders
 from vec2text.config import DecoderConfig, ProjectionConfig
-from vec2text.decoding import Decoding, decode, explore, rate
-from vec2text.pieces import Pieces, missing, read
+from vec2text.decoding import Decoding, decode
 from vec2text.refinement import refine
 
 MANNERS = {
@@ -27,20 +25,6 @@ OPENINGS = ["A", "The", "The ", "The old c", "Zyx", "I am hap", "don'", "Ünïc"
 @pytest.fixture
 def vectors(encoder, sentences):
     return encoder.encode(sentences[:30:5])
-
-
-def make_inverter(folder, seed):
-    """An inverter with random weights around a small model of some architecture."""
-    decoder, tokenizer = decoders.load_decoder(DecoderConfig(str(folder)), [], 40)
-    torch.manual_seed(seed)
-    return Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(LetterEncoder()), 24).eval()
-
-
-@pytest.fixture(scope="module", params=["gpt2", "qwen3", "llama"])
-def other(request, tmp_path_factory, sentences):
-    """A byte-level BPE, one with another split and spare rows, and one of SentencePiece's kind with byte tokens."""
-    folder = DECODERS[request.param](tmp_path_factory.mktemp("other") / request.param, sentences)
-    return make_inverter(folder, 2)
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------
@@ -111,25 +95,6 @@ def test_nothing_asked_changes_nothing(inverter, vectors, manner):
         for allowed in (None, everything)
     ]
     assert found[0] == found[1]
-
-
-def test_a_limit_that_the_plain_text_keeps_changes_nothing(other, vectors):
-    """But for tokens after which the text would be no UTF-8, or not whole in time: random models write many."""
-    prefixes, end, limit = other.prefixes(other.rows(vectors)), other.end_id, 12
-    rules = other.rules(Constraints(max_words=99), limit)
-    plain, bound = (
-        [path.ids for path in explore(other.decoder, prefixes, end, limit, allowed=allowed)]
-        for allowed in (None, rules)
-    )
-    same = 0
-    for free, kept in zip(plain, bound, strict=True):
-        place = next((i for i, (a, b) in enumerate(zip(free, kept, strict=False)) if a != b), None)
-        same += len(kept) if place is None else place
-        if place is not None:
-            before, after = (read(rules.pieces.join(free[:n])) for n in (place, place + 1))
-            hidden = not rules.pieces.written[free[place]] and free[place] != end
-            assert hidden or after is None or missing(after[1]) > limit - place - 1 or before[1]
-    assert same > 0
 
 
 @pytest.mark.parametrize("opening", OPENINGS)
@@ -216,112 +181,6 @@ def test_refinement_obeys_and_its_similarity_never_falls(inverter, encoder, vect
     assert any(result.text != text for result, text in zip(found, plain, strict=True))
 
 
-# -- how it is done ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def merging(sentences):
-    """An inverter whose tokenizer has learned ` happy` and ` hap` is none of its tokens."""
-    texts = [*sentences, *["I am happy. You are happy, too. We happen to be happy."] * 50]
-    config = DecoderConfig("scratch", hidden_size=32, layers=2, heads=2, vocabulary_size=400, dropout=0.0)
-    torch.manual_seed(0)
-    decoder, tokenizer = decoders.load_decoder(config, texts, 64)
-    torch.manual_seed(1)
-    return Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(LetterEncoder()), 24).eval()
-
-
-def test_a_beginning_may_end_inside_a_token(merging, vectors):
-    """The tokens of the beginning alone would shut out the token in which its end is."""
-    tokens = merging.tokenizer.tokenize
-    assert "Ġhappy" in tokens("I am happy")
-    assert "Ġhappy" not in tokens("I am ha")
-    rules = merging.rules(Constraints("I am ha"), 24)
-    happy = merging.tokenizer.convert_tokens_to_ids("Ġhappy")
-    before = tuple(merging.tokenizer("I am")["input_ids"])
-    ids = torch.tensor([before])
-    assert bool(rules(ids, torch.zeros(1, 400))[0, happy])
-    merging.decoder.lm_head.weight.data[happy] = 0  # as likely as any is on average
-    firsts = [first for (first,) in rules.beginnings(merging.decoder, merging.prefixes(merging.rows(vectors)))]
-    assert set(firsts) <= set(rules._openings)
-    assert len(rules._openings) > 1
-
-
-def test_of_the_ways_to_split_a_beginning_the_likeliest_is_taken(merging, vectors):
-    rules, prefixes = merging.rules(Constraints("I am ha"), 24), merging.prefixes(merging.rows(vectors))
-    chosen = [first for (first,) in rules.beginnings(merging.decoder, prefixes)]
-    for row, first in enumerate(chosen):
-        scores = {}
-        for opening in rules._openings:
-            tokens = merging.decoder.get_input_embeddings()(torch.tensor(opening))
-            logits = merging.decoder(inputs_embeds=torch.cat([prefixes[row], tokens])[None]).logits[0]
-            steps = logits[len(prefixes[row]) - 1 :].log_softmax(-1).detach()
-            last = [token for token in rules._after[opening] if (*opening, token) not in rules._after]
-            scores[opening] = float(steps[range(len(opening)), opening].sum() + steps[-1, last].logsumexp(0))
-            assert float(rate(merging.decoder, prefixes, opening, last)[row]) == pytest.approx(
-                scores[opening], abs=1e-3
-            )
-        assert first == max(scores, key=scores.__getitem__)
-
-
-def test_a_beginning_is_split_as_the_tokenizer_would_split_some_text(merging):
-    rules = merging.rules(Constraints("I am ha"), 24)
-    for first, nexts in rules._after.items():
-        for token in nexts:
-            text = merging.tokenizer.decode([*first, token])
-            if "\ufffd" not in text and (*first, token) not in rules._after:
-                assert merging.tokenizer(text)["input_ids"] == [*first, token]
-
-
-def test_the_word_at_the_limit_is_not_made_longer_for_want_of_another(inverter):
-    """Where the model would go on with a new word, it ends instead of gluing letters to the last one."""
-    rules = inverter.rules(Constraints(max_words=1), 12)
-    ids = torch.tensor([inverter.tokenizer("boat")["input_ids"]])
-    tokens = {text: inverter.tokenizer(text)["input_ids"][0] for text in (" ", "s", ".")}
-    for likely, open_ in ((" ", False), ("s", True)):
-        scores = torch.zeros(1, len(inverter.tokenizer))
-        scores[0, tokens[likely]] = 20.0
-        mask = rules(ids, scores)[0]
-        assert bool(mask[tokens["s"]]) is open_
-        assert bool(mask[tokens["."]])
-        assert bool(mask[inverter.end_id])
-        assert not bool(mask[tokens[" "]])
-
-
-def test_pieces_write_what_the_tokenizer_writes(other):
-    tokenizer, chance = other.tokenizer, random.Random(0)
-    pieces = Pieces(tokenizer, other.decoder.get_output_embeddings().weight.shape[0])
-    for text in ["Ünïcode, кириллица и 漢字!", "Anna sees a red boat.", "😀 don't"]:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert pieces.join(ids).decode().strip() == text
-    shown = [
-        index
-        for index, data in enumerate(pieces.written)
-        if data and read(data) == (data.decode("utf-8", "ignore"), b"")
-    ]
-    for _ in range(50):
-        ids = chance.choices(shown, k=8)
-        assert " ".join(pieces.join(ids).decode().split()) == other.texts([ids])[0]
-
-
-def test_what_is_read_as_the_beginning_of_a_character_can_be_completed():
-    for tail in itertools.chain.from_iterable(itertools.product(range(128, 256), repeat=n) for n in (1, 2)):
-        known = read(bytes(tail))
-        if known is not None and known[1] == bytes(tail):
-            rest = missing(bytes(tail))
-            fillings = (bytes(tail) + bytes([byte]) + b"\x80" * (rest - 1) for byte in range(128, 192))
-            assert any(read(filled) not in (None, ("", filled)) for filled in fillings), tail
-    assert read("aé漢".encode()[:-1]) == ("aé", "漢".encode()[:-1])
-    assert read(b"\xed\xa1") is None
-
-
-def test_a_tokenizer_of_another_kind_is_refused(inverter, vectors):
-    from tokenizers import decoders as backend
-
-    inverter.tokenizer.backend_tokenizer.decoder = backend.WordPiece()
-    with pytest.raises(ValueError, match="cannot be constrained: its tokenizer"):
-        inverter.invert(vectors, constraints=Constraints("A"))
-
-
 # -- what cannot be ----------------------------------------------------------------------------------------------
 
 
@@ -349,3 +208,35 @@ def test_a_beginning_that_just_fits_is_written(inverter, vectors, manner):
     needed = len(inverter.tokenizer(text)["input_ids"])
     texts = inverter.invert(vectors, constraints=Constraints(text), max_tokens=needed, **MANNERS[manner])
     assert all(found.startswith(text) for found in texts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_not_refused_at_once_has_a_text_for_every_vector(other, seed, sentences):
+    """The words one after another are such a text, if there is room for them: of so few tokens there is no other."""
+    chance = random.Random(100 + seed)
+    asked = random_constraints(chance, sentences)
+    manner = chance.choice(["greedy"] if asked.must_contain else list(MANNERS))
+    least = len(other.tokenizer(asked.line_up(asked.words[-1] if asked.words else None))["input_ids"])
+    for limit in range(max(1, least - 2), least + 2):
+        try:
+            other.rules(asked, limit)
+        except ValueError:
+            continue
+        rows = np.random.default_rng(seed).standard_normal((5, 32)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        texts = other.invert(rows, constraints=asked, max_tokens=limit, **MANNERS[manner])
+        assert all(map(asked.obeyed_by, texts)), (asked, limit, texts)
+        return
+    raise AssertionError(f"{asked} is refused with {limit} tokens")
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_beginning_that_just_fits_may_be_of_parts_of_characters(vectors, manner):
+    """A token may hold all bytes that a character still lacks: one token more is enough."""
+    texts = [bytes([first, 0xB8, 0xAD]).decode() for first in range(0xE4, 0xEA)] * 50
+    config = DecoderConfig("scratch", hidden_size=32, layers=2, heads=2, vocabulary_size=258, dropout=0.0)
+    decoder, tokenizer = decoders.load_decoder(config, texts, 40)
+    made = Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, Fingerprint.of(LetterEncoder()), 24).eval()
+    assert len(tokenizer("\u4e2d")["input_ids"]) == 2
+    found = made.invert(vectors, constraints=Constraints("\u4e2d"), max_tokens=2, **MANNERS[manner])
+    assert set(found) == {"\u4e2d"}

@@ -191,3 +191,23 @@ def test_what_cannot_be_is_one_line_and_code_2(place, monkeypatch, capsys, words
     assert message in said.err
     assert said.out == ""
     assert len([line for line in said.err.splitlines() if not line.startswith(("inverter:", "Loading", "\r"))]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--starts-with", "Zyx", "--must-contain", "qqqq", "--max-new-tokens", "5"], "no text of at most 5 tokens"),
+        (["--starts-with", "Zyx", "--must-contain", "q", "--max-new-tokens", "4", "--refine", "1"], "at most 4 tokens"),
+        (["--must-contain", "a", "--num-beams", "2"], "must_contain and num_beams 2 contradict"),
+        (["--starts-with", "The old cat sees a boat", "--max-new-tokens", "2"], "but max_tokens is 2"),
+    ],
+)
+def test_what_no_vector_allows_is_refused_before_anything_is_embedded(place, monkeypatch, capsys, words, message):
+    def open_encoder(*_):
+        raise AssertionError("the encoder was opened")
+
+    monkeypatch.setattr("vec2text.fingerprint.Fingerprint.open_encoder", open_encoder)
+    assert called(place, monkeypatch, "--text", "Anna sees a red boat.", *words) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""

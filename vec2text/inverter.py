@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
-from vec2text.constraints import Constraints, Rules
+from vec2text.constraints import Constraints
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
@@ -31,6 +31,7 @@ from vec2text.fingerprint import Fingerprint
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.pieces import Pieces
 from vec2text.projection import Projection
+from vec2text.rules import Rules
 from vec2text.sentences import case_variants
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
@@ -193,7 +194,7 @@ class Inverter(nn.Module):
 
         Raises:
             ValueError: another dimension, NaN, infinity or a vector of zeros, options that contradict, or constraints
-                that cannot be obeyed.
+                that cannot be obeyed, whatever the vectors. All of this is known before the first text is written.
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
@@ -222,7 +223,7 @@ class Inverter(nn.Module):
             return None
         if self._pieces is None:
             self._pieces = Pieces(self.tokenizer, self.decoder.get_output_embeddings().weight.shape[0])
-        return Rules(constraints, self.tokenizer, self._pieces, self.end_id, max_tokens)
+        return Rules(constraints, self._pieces, self.end_id, max_tokens)
 
     def unaided(self) -> str:
         """What the GPT writes for a vector of zeros: the baseline of a decoder that is told nothing."""
@@ -249,8 +250,7 @@ class Inverter(nn.Module):
             ids = decode(self.decoder, prefixes, self.end_id, options, generator, begin=begin, allowed=rules)
             texts += self.texts(ids)
         self.train(was_training)
-        if rules and not all(map(rules.constraints.obeyed_by, texts)):
-            raise rules.refusal()
+        assert rules is None or all(map(rules.constraints.obeyed_by, texts)), "a text does not obey"
         return texts
 
     @torch.inference_mode()

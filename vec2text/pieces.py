@@ -1,4 +1,4 @@
-"""Pieces: the bytes that each token of a tokenizer writes, and what they add to a text.
+"""Pieces: the bytes that each token of a tokenizer writes, what they add to a text, and how it splits one.
 
 Knows nothing of models, or of what a text is to say.
 
@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import codecs
 import re
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
+
+EFFECTS_KEPT = 128
+"""States of a text whose effects are kept, the last used: of each one 4 bytes a token."""
 
 _PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _REST = [byte for byte in range(256) if byte not in _PRINTED]
@@ -38,6 +42,12 @@ def missing(tail: bytes) -> int:
     return 0 if not tail else (2 if tail[0] < 0xE0 else 3 if tail[0] < 0xF0 else 4) - len(tail)
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether bytes are UTF-8 with nothing missing."""
+    known = read(data)
+    return known is not None and not known[1]
+
+
 class Pieces:
     """What each token writes, and what a text becomes by it.
 
@@ -50,6 +60,7 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: Any, size: int) -> None:
+        self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         special = {*tokenizer.all_special_ids, *(index for index, token in added.items() if token.special)}
         vocabulary = {index: token for token, index in tokenizer.get_vocab().items() if index < size}
@@ -60,18 +71,31 @@ class Pieces:
         for index, token in vocabulary.items():
             if index not in special:
                 self.written[index] = write(token)
-        whole = [index for index, data in enumerate(self.written) if data and _is_whole(data)]
+        whole = [index for index, data in enumerate(self.written) if data and is_whole(data)]
         shown = tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if shown.split() != self.join(whole).decode().split():
             raise ValueError(
                 f"texts of this inverter cannot be constrained: its tokenizer ({type(tokenizer).__name__}) is neither "
                 "byte-level BPE nor of SentencePiece's kind"
             )
-        self._effects: dict[tuple[bytes, bool], Effect] = {}
+        self._effects = lru_cache(EFFECTS_KEPT)(partial(Effect, self.written))
 
     def join(self, ids: Any) -> bytes:
         """What token ids write, one after another."""
         return b"".join(self.written[index] for index in ids)
+
+    def shown(self, ids: Sequence[int]) -> str:
+        """The text of token ids, with single spaces."""
+        return " ".join(self.join(ids).decode("utf-8", "replace").split())
+
+    def all_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """How the tokenizer splits texts."""
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return found
+
+    def ids(self, text: str) -> list[int]:
+        """How it splits one."""
+        return self.all_ids([text])[0]
 
     def starting(self, data: bytes) -> list[int]:
         """The tokens that begin with `data`."""
@@ -79,9 +103,7 @@ class Pieces:
 
     def effect(self, tail: bytes, inside: bool) -> Effect:
         """What each token does to a text that ends in the unfinished character `tail`, and before it inside a word."""
-        if (tail, inside) not in self._effects:
-            self._effects[tail, inside] = Effect(self, tail, inside)
-        return self._effects[tail, inside]
+        return self._effects(tail, inside)
 
     @cached_property
     def most_words(self) -> int:
@@ -91,7 +113,7 @@ class Pieces:
     @cached_property
     def closing(self) -> np.ndarray:
         """(V,) whether a token is nothing but the punctuation that ends a sentence."""
-        return np.array([_is_whole(data) and bool(re.fullmatch(_CLOSING, data.decode())) for data in self.written])
+        return np.array([is_whole(data) and bool(re.fullmatch(_CLOSING, data.decode())) for data in self.written])
 
     @cached_property
     def parts(self) -> np.ndarray:
@@ -109,22 +131,17 @@ class Effect:
         spaced: (V,) whether the text then ends in white space.
     """
 
-    def __init__(self, pieces: Pieces, tail: bytes, inside: bool) -> None:
-        size = len(pieces.written)
-        self.lacks, self.words = np.full(size, -1), np.zeros(size, int)
+    def __init__(self, written: Sequence[bytes], tail: bytes, inside: bool) -> None:
+        size = len(written)
+        self.lacks, self.words = np.full(size, -1, np.int8), np.zeros(size, np.int16)
         self.spaced = np.zeros(size, bool)
-        for index, data in enumerate(pieces.written):
+        for index, data in enumerate(written):
             after = read(tail + data) if data else None
             if after is not None:
                 text = after[0] + ("x" if after[1] else "")
                 self.lacks[index] = missing(after[1])
                 self.words[index] = len((("x" if inside else "") + text).split()) - inside
                 self.spaced[index] = text[-1].isspace()
-
-
-def _is_whole(data: bytes) -> bool:
-    known = read(data)
-    return known is not None and not known[1]
 
 
 def _byte_level(token: str) -> bytes:

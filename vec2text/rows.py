@@ -37,6 +37,10 @@ class Refining:
         self.total = self.finished = self.begun = 0
         self.cause: BaseException | None = None
 
+    def texts(self, batch: np.ndarray) -> list[dict[str, Any]]:
+        """What is said where nothing is refined."""
+        return [{"text": text} for text in self.invert(batch)]
+
     def rows(self, batch: np.ndarray) -> list[dict[str, Any]]:
         """What is said of the texts of vectors (n, D)."""
         self.total += len(batch)
