@@ -46,7 +46,7 @@ def test_what_is_counted_is_what_is_asked(inverter, vectors):
     encoder = LetterEncoder()
     found = refine(inverter, encoder, vectors[:1], rounds=3, candidates=4)
     assert found[0].queries == encoder.queries
-    assert found[0].queries <= 1 + 3 * 4
+    assert found[0].queries <= 1 + 3 * 4 + 2 * 2 * 4  # the text, branches, and from the second round on edits
     together = LetterEncoder()
     many = refine(inverter, together, np.concatenate([vectors[:1]] * 5), rounds=3, candidates=4)
     assert together.queries == encoder.queries  # the same texts for all five: encoded once
@@ -178,9 +178,9 @@ def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, 
     assert [result.confidence for result in again] == pytest.approx([result.confidence for result in found], rel=1e-3)
 
 
-def test_edits_of_the_closest_text_are_proposed(inverter, vectors, monkeypatch):
-    """Aim at the likeliest edit of a plain text."""
-    known = [list(edits(text)) for text in inverter.invert(vectors)]
+def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monkeypatch):
+    """Aim at the likeliest edit of what is closest after a round."""
+    known = [list(edits(result.text)) for result in refine(inverter, encoder, vectors, rounds=1)]
     place = max(range(len(known)), key=lambda place: len(known[place]))
     target, near = vectors[place : place + 1], known[place]
     likely = inverter.log_probabilities(inverter.rows(target.repeat(len(near), 0)), near)
@@ -192,10 +192,11 @@ def test_edits_of_the_closest_text_are_proposed(inverter, vectors, monkeypatch):
             found[[text == aim for text in texts]] = target[0]
             return found
 
-    (result,) = refine(inverter, Aimed(), target, rounds=1, candidates=400)
+    monkeypatch.setattr("vec2text.refinement._EDITS_EACH", 64)
+    (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text == aim
-    monkeypatch.setattr("vec2text.refinement._EDITED", 0)
-    (result,) = refine(inverter, Aimed(), target, rounds=1, candidates=400)
+    monkeypatch.setattr("vec2text.refinement._EDITS_EACH", 0)
+    (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text != aim
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_LONGEST = 5  # words of the shorter one of two runs that change places
+_LONGEST = 3  # words of the shorter one of two runs that change places
 
 
 def edits(text: str) -> Iterator[str]:

@@ -1,12 +1,9 @@
-"""The hardware: whether it multiplies in bf16, how it keeps memory, and its name for reports.
+"""The hardware: whether it multiplies in bf16, and its name for reports.
 
 Knows nothing of models.
 """
 
 from __future__ import annotations
-
-import ctypes
-from contextlib import suppress
 
 import torch
 from accelerate import Accelerator
@@ -20,17 +17,6 @@ def bf16(precision: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
-
-
-def keep_memory() -> None:
-    """Let the process keep the memory it frees: from the system a large tensor's pages come zeroed, one at a time.
-
-    Only glibc can be told so; elsewhere nothing happens.
-    """
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: smaller tensors come from the heap,
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which does not shrink
 
 
 def describe(accelerator: Accelerator) -> str:

@@ -13,6 +13,7 @@ Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,15 +28,17 @@ from vec2text.correction import Hypotheses
 from vec2text.decoding import Path, explore, read
 from vec2text.edits import edits
 from vec2text.encoders import Encoder, EncoderError, encode_checked
+from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
 from vec2text.rules import Rules
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_PROMISING = 0.05  # prospects from which on a search gets its whole share of the effort
-_EDITED = 1  # hypotheses, the closest, that are edited
-_EDITS = 32  # edits, the likeliest, that are remembered of a hypothesis
+_PROMISING = 0.08  # prospects from which on a search gets its whole share of the effort
+_EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
+_EDITS_EACH = 2  # edits that are compared for one branch
+_TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 _WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
 
 
@@ -94,6 +97,8 @@ class _Proposal:
     """The hypothesis that is read and corrected; None: plain inversion."""
     begin: tuple[int, ...] = ()
     """Its first tokens."""
+    edited: bool = False
+    """Whether these are all of them: those of a kept hypothesis, edited."""
 
 
 @dataclass
@@ -136,19 +141,24 @@ class _Search:
         count = self.beams if self.promising else 1
         return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
 
+    def corrections(self) -> list[_Proposal]:
+        """For each kept hypothesis its correction, if that is new."""
+        proposals = [_Proposal(self.place, text) for text in self.kept] if self.corrects else []
+        chosen = [proposal for proposal in proposals if proposal not in self.tried]
+        self.tried.update(chosen)
+        return chosen
+
     def proposals(self, candidates: int) -> list[_Proposal]:
-        """For each kept hypothesis its correction, if that is new, and the most promising branches and edits."""
+        """For each kept hypothesis its most promising branches, and the likeliest edits where it was edited."""
         chosen: list[_Proposal] = []
         begun: set[tuple[int, ...]] = set()  # two texts may share a branch
         for text in self.kept:
-            correction, count = _Proposal(self.place, text), _WRITTEN * candidates
-            own = [correction] if self.corrects and correction not in self.tried else []
+            count = _WRITTEN * candidates
             branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
-            own += [branch for _, branch in branches if branch.begin not in begun]
-            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
-            own = [*own[:count], *islice(untried, candidates)]
-            chosen += own
+            own = [branch for _, branch in branches if branch.begin not in begun][:count]
             begun |= {proposal.begin for proposal in own}
+            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
+            chosen += [*own, *islice(untried, _EDITS_EACH * candidates)]
         self.tried.update(chosen)
         return chosen
 
@@ -217,10 +227,13 @@ def refine(
     rows = inverter.rows(vectors)
     was_training = inverter.training
     inverter.eval()
+    reader = inverter.decoder  # rates edits: hundreds for a text, for which bf16 is fine enough
+    if rounds > 1 and candidates and bf16("auto"):
+        reader = copy.deepcopy(reader).to(torch.bfloat16)
     found: list[Reconstruction] = []
     try:
         for start in range(0, len(rows), batch_size):
-            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
+            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules, reader)
             try:
                 batch.refine(rounds, candidates)
             except (EncoderError, MemoryError) as error:
@@ -245,9 +258,10 @@ class _Batch:
         beams: int,
         max_tokens: int,
         rules: Rules | None,
+        reader: Any,
     ) -> None:
         self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
-        self.rules = rules
+        self.rules, self.reader = rules, reader
         units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
         corrects = inverter.correction is not None
         self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
@@ -268,19 +282,32 @@ class _Batch:
             EncoderError: the encoder failed.
         """
         self._propose(self._beginnings(candidates))
-        for step in range(1, rounds + 1):
-            open_searches = [search for search in self.searches if not search.found]
+        self._note()
+        for step in range(1, rounds + 1 if candidates else 1):
+            searches = [search for search in self.searches if not search.found]
             if step > 1:
-                self._weigh(open_searches)
+                self._weigh(searches)
+            # Corrections first: the rest of the round goes on from what is closest then.
+            corrections = [proposal for search in searches for proposal in search.corrections()]
+            self._propose(corrections)
             proposals: list[_Proposal] = []
-            for search in open_searches:
-                self._edit(search)
-                proposals += search.proposals(self._share(search, candidates))
-            if not proposals:
-                break
+            for search in searches:
+                if not search.found:
+                    if step > 1:
+                        self._edit(search)
+                    proposals += search.proposals(self._share(search, candidates))
             self._propose(proposals, candidates)
-            for place in {proposal.place for proposal in proposals}:
+            if not corrections and not proposals:
+                break
+            for place in {proposal.place for proposal in (*corrections, *proposals)}:
                 self.searches[place].spent = step
+            self._note()
+
+    def _note(self) -> None:
+        """Put down where all searches are."""
+        assert all(search.seen for search in self.searches), "a vector has no text"
+        for search in self.searches:
+            search.history.append((search.best, len(search.seen)))
 
     def _weigh(self, searches: Sequence[_Search]) -> None:
         """Tell which searches are worth their effort, where the inverter has been calibrated."""
@@ -315,7 +342,7 @@ class _Batch:
             proposals: what is written.
             count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
         """
-        fresh: dict[tuple[int, str | None], dict[str, tuple[_Proposal, Path]]] = {}
+        fresh: dict[tuple[int, str | None, bool], dict[str, tuple[_Proposal, Path]]] = {}
         for part in self._parts(proposals):
             paths = self._write(part)
             texts = self.inverter.texts([path.ids for path in paths])
@@ -324,11 +351,16 @@ class _Batch:
                 if proposal.source is not None and not proposal.begin:
                     search.corrected[proposal.source] = path
                 if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
-                    fresh.setdefault((proposal.place, proposal.source), {}).setdefault(text, (proposal, path))
+                    group = fresh.setdefault((proposal.place, proposal.source, proposal.edited), {})
+                    group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
-        for (place, _), found in fresh.items():
+        for (place, _, edited), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked) if count is None else self._share(self.searches[place], count)
+            limit = (
+                len(ranked)
+                if count is None
+                else self._share(self.searches[place], count) * (_EDITS_EACH if edited else 1)
+            )
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
@@ -343,27 +375,33 @@ class _Batch:
             # Rounded: of texts that the encoder cannot tell apart the first stays, whatever else was in their batch.
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
             search.written[text] = written
-        assert all(search.seen for search in self.searches), "a vector has no text"
-        for search in self.searches:
-            search.history.append((search.best, len(search.seen)))
 
     def _edit(self, search: _Search) -> None:
-        """Find the likeliest edits of the closest hypotheses, once it is known how they would be corrected."""
-        inverter = self.inverter
-        for text in search.kept[:_EDITED] if search.promising else ():
-            if text in search.edited or (search.corrects and text not in search.corrected):
-                continue
-            source, _ = search.reading(text)
-            texts = [edited for edited in edits(text) if edited not in search.seen]
-            rows = inverter.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-            ids = [(*row, inverter.end_id) for row in rows if len(row) < self.max_tokens]
-            search.edited[text] = []
-            if ids:
-                reader = _Proposal(search.place, source)
-                prefix, mask = self._read([reader])
-                likelihoods = read(inverter.decoder, prefix, ids, mask=mask)
-                best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
-                search.edited[text] = [replace(reader, begin=ids[row]) for row in best]
+        """Find the likeliest edits of the closest text, to the GPT that reads how its vector differs from the target.
+
+        Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
+        """
+        inverter, text = self.inverter, search.best
+        if not search.promising or text in search.edited:
+            return
+        proposal, written = search.written[text]
+        reader = _Proposal(search.place, text if search.corrects else proposal.source)
+        prefix, mask = self._read([reader])
+        own = [*_without(written.ids, inverter.end_id), inverter.end_id][: self.max_tokens]
+        limits = {"mask": mask, "begin": [own], "alternatives": _TOKENS}
+        (path,) = explore(inverter.decoder, prefix, inverter.end_id, self.max_tokens, **limits)
+        rows = [[*own[:place], token, *own[place + gone :]] for place, token, gone in _changes(path, inverter.end_id)]
+        if moved := list(edits(text)):
+            written_anew = inverter.tokenizer(moved, add_special_tokens=False)["input_ids"]
+            rows += [[*row, inverter.end_id] for row in written_anew]
+        texts = inverter.texts([row[:-1] for row in rows])
+        new = {found: row for found, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
+        ids = [row for found, row in new.items() if found not in search.seen]
+        search.edited[text] = []
+        if ids:
+            likelihoods = read(self.reader, prefix.to(self.reader.dtype), ids, mask=mask)
+            best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
+            search.edited[text] = [replace(reader, begin=tuple(ids[row]), edited=True) for row in best]
 
     def _parts(self, proposals: Sequence[_Proposal], size: int = 256) -> Iterator[list[_Proposal]]:
         """Proposals that are written together: their prefixes are alike."""
@@ -395,6 +433,16 @@ class _Batch:
             begin=begin,
             allowed=self.rules,
         )
+
+
+def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
+    """Place, token, and how many tokens go there: none, or one."""
+    for place, tokens in enumerate(path.other_ids):
+        for token in tokens.tolist():
+            if token != end_id:
+                yield place, token, 0
+                if place + 1 < len(path.ids):
+                    yield place, token, 1
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:

@@ -26,7 +26,7 @@ from vec2text.correction import Hypotheses
 from vec2text.drafts import Drafts
 from vec2text.encoders import EncoderError
 from vec2text.evaluation import Scores
-from vec2text.hardware import bf16, describe, keep_memory
+from vec2text.hardware import bf16, describe
 from vec2text.inverter import Inverter
 from vec2text.optimizer import make_optimizers, schedule
 from vec2text.robustness import Ranges, partly_changed
@@ -104,7 +104,6 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         cpu=not torch.accelerator.is_available(), mixed_precision="bf16" if bf16(config.precision) else "no"
     )
     set_seed(config.seed + accelerator.process_index)
-    keep_memory()
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
     inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
