@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--candidates",
         type=int,
         metavar="K",
-        help="new texts compared a round, for each of the closest three (default: 4)",
+        help="branches compared a round, for each of the closest three (default: 4); twice as many edits",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")

@@ -2,11 +2,15 @@
 
 Knows nothing of files or of how an inverter is trained.
 
-Proposals are of two kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
+Proposals are of three kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
 vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
 some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
-read when it wrote that hypothesis. Each kept hypothesis is corrected once; branches are written in the order of the
-probability of their first tokens, and of several times as many as are asked for the likeliest texts are compared.
+read when it wrote that hypothesis. An edit is the closest text with words moved, left out, put in or exchanged, and all
+else as it was.
+
+Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
+branches and edits: of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
+search that came so close went on to find the text, and searches of poor prospects get one new text a round.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -201,7 +205,8 @@ def refine(
         encoder: the one that made the vectors.
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
-        candidates: new texts that are compared a round, for each of the hypotheses that are kept.
+        candidates: branches that are compared a round, for each of the hypotheses that are kept, beside its
+            correction; and from the second round on twice as many edits of the closest text. 0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -388,8 +393,15 @@ class _Batch:
         reader = _Proposal(search.place, text if search.corrects else proposal.source)
         prefix, mask = self._read([reader])
         own = [*_without(written.ids, inverter.end_id), inverter.end_id][: self.max_tokens]
-        limits = {"mask": mask, "begin": [own], "alternatives": _TOKENS}
-        (path,) = explore(inverter.decoder, prefix, inverter.end_id, self.max_tokens, **limits)
+        (path,) = explore(
+            inverter.decoder,
+            prefix,
+            inverter.end_id,
+            self.max_tokens,
+            mask=mask,
+            begin=[own],
+            alternatives=_TOKENS,
+        )
         rows = [[*own[:place], token, *own[place + gone :]] for place, token, gone in _changes(path, inverter.end_id)]
         if moved := list(edits(text)):
             written_anew = inverter.tokenizer(moved, add_special_tokens=False)["input_ids"]
