@@ -39,7 +39,7 @@ from vec2text.rules import Rules
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_PROMISING = 0.08  # prospects from which on a search gets its whole share of the effort
+_PROMISING = 0.12  # prospects from which on a search gets its whole share of the effort
 _EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
 _EDITS_EACH = 2  # edits that are compared for one branch
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
