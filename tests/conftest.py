@@ -1,5 +1,6 @@
 """Small real models, made with random weights and saved, and sentences to train them on."""
 
+import functools
 import itertools
 import json
 import os
@@ -35,6 +36,12 @@ def sentences():
     return [f"{a} {b} {c} {d}." for a, b, c, d in itertools.product(WHO, DOES, WHAT, WHERE)]
 
 
+@functools.cache
+def drawn(seed, dimension):
+    """A random vector."""
+    return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
+
+
 class LetterEncoder:
     """A deterministic encoder that needs no model: normalised sums of random vectors of letter triples."""
 
@@ -51,13 +58,19 @@ class LetterEncoder:
             for i in range(len(padded)):
                 letters = padded[i : i + 3]
                 code = sum(ord(c) * 257**k for k, c in enumerate(letters)) + self.seed
-                vectors[row] += np.random.default_rng(code).standard_normal(self.dimension).astype(np.float32)
+                vectors[row] += drawn(code, self.dimension)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="session")
 def encoder():
     return LetterEncoder()
+
+
+@pytest.fixture
+def in_fp32(monkeypatch):
+    """Searches that are rounded nowhere: what is in a batch changes nothing."""
+    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision: False)
 
 
 def save_labse(folder, sentences, dimension=32, seed=0):

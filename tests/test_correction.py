@@ -12,7 +12,7 @@ from vec2text.correction import Hypotheses, positions_of_prefix
 from vec2text.decoders import load_decoder
 from vec2text.decoding import explore
 from vec2text.fingerprint import Fingerprint
-from vec2text.refinement import refine
+from vec2text.refinement import RefinementStopped, refine
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_only_the_direction_of_the_encoders_vectors_counts(corrector, targets, h
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_refinement_with_corrections_keeps_its_promises(corrector, encoder, sentences):
+def test_refinement_with_corrections_keeps_its_promises(corrector, encoder, sentences, in_fp32):
     vectors = encoder.encode(sentences[:30:3])
     counting = LetterEncoder()
     (alone,) = refine(corrector, counting, vectors[:1], rounds=3, candidates=2)
@@ -133,6 +133,29 @@ def test_refinement_with_corrections_keeps_its_promises(corrector, encoder, sent
     corrector.correction = None
     plain = refine(corrector, encoder, vectors, rounds=3, candidates=2)
     assert [result.hypotheses for result in plain] != [result.hypotheses for result in found]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
+def test_what_a_round_found_before_the_encoder_failed_is_in_the_history(corrector, encoder, targets, calls):
+    """A round asks twice: for corrections, and for branches and edits."""
+
+    class Failing(LetterEncoder):
+        left = calls
+
+        def encode(self, texts):
+            self.left -= 1
+            if self.left < 0:
+                raise ConnectionError("nobody answers")
+            return super().encode(texts)
+
+    with pytest.raises(RefinementStopped) as stop:
+        refine(corrector, Failing(), targets, rounds=3, candidates=2)
+    whole = refine(corrector, encoder, targets, rounds=3, candidates=2)
+    for part, entire in zip(stop.value.reconstructions, whole, strict=True):
+        assert part.history[-1] == (part.text, part.queries)
+        assert len(set(part.history)) == len(part.history)
+        assert set(part.hypotheses) <= set(entire.hypotheses)
+        assert part.history[: (calls + 1) // 2] == entire.history[: (calls + 1) // 2]
 
 
 def test_an_inverter_that_has_not_learned_it_says_so(inverter, targets, hypotheses):
@@ -150,7 +173,7 @@ def test_a_gpt_with_too_few_positions_is_refused(gpt2, encoder):
         Inverter.build(ProjectionConfig("linear", 3), decoder, tokenizer, Fingerprint.of(encoder), 30, corrects=True)
 
 
-def test_refinement_corrects_first_and_its_correction_is_what_the_gpt_writes(corrector, encoder, targets):
+def test_refinement_corrects_first_and_its_correction_is_what_the_gpt_writes(corrector, encoder, targets, in_fp32):
     (plain,) = refine(corrector, encoder, targets[:1], rounds=0)
     (once,) = refine(corrector, encoder, targets[:1], rounds=1, candidates=1)
     path = explore(corrector.decoder, corrector.prefixes(targets[:1]), corrector.end_id, 24)[0]

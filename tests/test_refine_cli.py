@@ -43,7 +43,7 @@ def test_the_rows_are_those_of_refine(place, monkeypatch, labse_encoder, tmp_pat
     assert called(place, monkeypatch, *words, "--format", "jsonl", "--output", str(out), "--batch-size", "3") == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     inverter = Inverter.from_pretrained(place / "inverter", device="cpu")
-    found = refine(inverter, labse_encoder, np.load(place / "vectors.npy"), rounds=2, candidates=3)
+    found = refine(inverter, labse_encoder, np.load(place / "vectors.npy"), rounds=2, candidates=3, batch_size=3)
     assert [row["index"] for row in rows] == list(range(7))
     for row, result in zip(rows, found, strict=True):
         assert (row["text"], row["queries"], row["rounds"]) == (result.text, result.queries, result.rounds)

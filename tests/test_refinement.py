@@ -31,7 +31,9 @@ def test_no_rounds_are_plain_inversion_and_one_query_each(inverter, vectors):
     assert encoder.queries <= len(vectors)
 
 
-def test_similarity_never_falls_and_is_that_of_the_text(inverter, encoder, vectors):
+@pytest.mark.parametrize("in_bf16", [True, False])
+def test_similarity_never_falls_and_is_that_of_the_text(inverter, encoder, vectors, monkeypatch, in_bf16):
+    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision: in_bf16)
     found = refine(inverter, encoder, vectors, rounds=3, candidates=3)
     for result, vector in zip(found, vectors, strict=True):
         steps = [similarity(encoder, text, vector) for text, _ in result.history]
@@ -42,7 +44,7 @@ def test_similarity_never_falls_and_is_that_of_the_text(inverter, encoder, vecto
     assert any(result.text != result.history[0][0] for result in found)  # or nothing was refined at all
 
 
-def test_what_is_counted_is_what_is_asked(inverter, vectors):
+def test_what_is_counted_is_what_is_asked(inverter, vectors, in_fp32):
     encoder = LetterEncoder()
     found = refine(inverter, encoder, vectors[:1], rounds=3, candidates=4)
     assert found[0].queries == encoder.queries
@@ -53,7 +55,7 @@ def test_what_is_counted_is_what_is_asked(inverter, vectors):
     assert {result.text for result in many} == {found[0].text}
 
 
-def test_more_rounds_begin_as_fewer_do_and_the_batch_changes_nothing(inverter, encoder, vectors):
+def test_more_rounds_begin_as_fewer_do_and_the_batch_changes_nothing(inverter, encoder, vectors, in_fp32):
     few = refine(inverter, encoder, vectors, rounds=1, candidates=3)
     more = refine(inverter, encoder, vectors, rounds=3, candidates=3, batch_size=3)
     for short, long in zip(few, more, strict=True):
@@ -162,7 +164,7 @@ def test_no_candidates_are_no_refinement(inverter, encoder, vectors):
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
-def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, vectors, rounds):
+def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, vectors, rounds, in_fp32):
     plain = refine(inverter, encoder, vectors, rounds=rounds)
     assert {result.confidence for result in plain} == {None}
     inverter.calibration = Calibration(1.0, 0.5, 0.0, 10)
@@ -247,6 +249,19 @@ def test_exploring_is_greedy_after_what_is_given_and_notes_the_rest(inverter, ve
         for row, token, others in zip(scores, path.ids, path.other_ids, strict=True):
             assert token not in others
             assert set(others) == set(row.topk(5).indices.tolist()) - {token}
+
+
+def test_prefixes_are_shared_by_the_texts_that_follow_them(inverter, vectors):
+    prefixes = inverter.prefixes(inverter.rows(vectors))
+    padded = torch.cat([torch.randn(len(prefixes), 2, prefixes.shape[2]), prefixes], 1)
+    mask = torch.ones(padded.shape[:2], dtype=torch.long)
+    mask[::2, :2] = 0
+    after, begin = [3, 0, 3, 5, 0], [[7, 8], [], [], [9], [7]]
+    whole = explore(inverter.decoder, padded[after], inverter.end_id, 12, mask=mask[after], begin=begin)
+    shared = explore(inverter.decoder, padded, inverter.end_id, 12, mask=mask, after=after, begin=begin)
+    assert [path.ids for path in shared] == [path.ids for path in whole]
+    for path, expected in zip(shared, whole, strict=True):
+        np.testing.assert_allclose(path.log_probabilities, expected.log_probabilities, atol=1e-4)
 
 
 def test_a_mask_hides_padding(inverter, vectors):

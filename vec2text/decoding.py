@@ -118,23 +118,27 @@ def explore(
     max_tokens: int,
     *,
     mask: torch.Tensor | None = None,
+    after: Sequence[int] | None = None,
     begin: Sequence[Sequence[int]] | None = None,
     alternatives: int = 4,
     allowed: Allowed | None = None,
 ) -> list[Path]:
-    """Write a text for each prefix, greedily after given first tokens, and note the tokens that were not taken.
+    """Write texts, greedily after given first tokens, and note the tokens that were not taken.
 
     Args:
         decoder: a Hugging Face causal LM in eval mode.
-        prefixes: (B, P, H).
+        prefixes: (R, P, H), each of which is read once.
         end_id: the token that ends a text.
         max_tokens: longest text.
-        mask: (B, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+        mask: (R, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+        after: the prefix of each of B texts; None: one text for each prefix.
         begin: the first tokens of each text; None: none.
         alternatives: K.
         allowed: says which tokens may come after the given ones; None: all. Others are no alternatives.
     """
-    batch, device, width = len(prefixes), prefixes.device, alternatives + 1
+    device, width = prefixes.device, alternatives + 1
+    follows = torch.tensor(range(len(prefixes)) if after is None else after, device=device)  # (B,)
+    batch = len(follows)
     given = _given(begin or (), batch, max_tokens).to(device)
     ids = torch.full((batch, max_tokens), end_id, device=device)
     chosen_scores = torch.zeros(batch, max_tokens, device=device)
@@ -144,7 +148,10 @@ def explore(
     alive = torch.arange(batch, device=device)
     cache, inputs = DynamicCache(config=decoder.config), prefixes
     for step in range(max_tokens):
-        scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V)
+        scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V); of the prefixes (R, V)
+        if step == 0 and after is not None:
+            scores, mask = scores[follows], None if mask is None else mask[follows]
+            cache.batch_select_indices(follows)
         open_scores = scores if allowed is None else _only(allowed, scores, ids[alive, :step])
         best_scores[alive, step], best_ids[alive, step] = open_scores.topk(min(width, scores.shape[-1]))
         wanted = given[alive, step]

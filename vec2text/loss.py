@@ -38,12 +38,25 @@ def chunked_cross_entropy(
 def chunked_log_probabilities(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Log-probability of each of `targets` under `hidden @ weight.T + bias`: (N,) float32. Without gradient."""
+    """Log-probability of each of `targets` under `hidden @ weight.T + bias`: (N,) float32, at least -87.3.
+
+    Without gradient.
+    """
     found, chunk = [], max(1, _LOGITS // len(weight))
     for start in range(0, len(targets), chunk):
-        logits = F.linear(hidden[start : start + chunk], weight, bias).float()  # (chunk, V)
-        found.append(logits.log_softmax(1).gather(1, targets[start : start + chunk, None]).squeeze(1))
-    return torch.cat(found)
+        logits = F.linear(hidden[start : start + chunk], weight, bias)  # (chunk, V)
+        found.append(_probabilities(logits).gather(1, targets[start : start + chunk, None]).squeeze(1))
+    return _log(torch.cat(found))
+
+
+def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """In the place of the logits: computed in float32 and kept in their type, which is as fine as they are."""
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.softmax(logits, 1, out=logits)
+
+
+def _log(probabilities: torch.Tensor) -> torch.Tensor:
+    return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -65,14 +78,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, count, chunk):
             part, rows = targets[start : start + chunk, None], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
-            # Computed in float32 and kept in the type of the logits, which is as fine as they are themselves.
-            with torch.autocast(device, enabled=False):
-                gradient = torch.softmax(logits, 1, out=logits)
-            right = gradient.gather(1, part).float()
-            loss -= right.clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+            gradient = _probabilities(logits)
+            right = gradient.gather(1, part)
+            loss -= _log(right).sum()
             if any(wanted):
                 # Probabilities less the truth are the gradient of the logits.
-                gradient.scatter_(1, part, (right - 1).to(dtype))
+                gradient.scatter_(1, part, (right.float() - 1).to(dtype))
                 if d_hidden is not None:
                     torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
                 if d_weight is not None:

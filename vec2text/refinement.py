@@ -21,6 +21,7 @@ import copy
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -91,6 +92,10 @@ class RefinementStopped(EncoderError):  # noqa: N818 - what was found before is 
         )
 
 
+_Reading = tuple[int, str | None]
+"""The place of a search, and the hypothesis that is read and corrected; None: plain inversion."""
+
+
 @dataclass(frozen=True)
 class _Proposal:
     """A text that is to be written."""
@@ -103,6 +108,11 @@ class _Proposal:
     """Its first tokens."""
     edited: bool = False
     """Whether these are all of them: those of a kept hypothesis, edited."""
+
+    @property
+    def reading(self) -> _Reading:
+        """What the GPT reads before it writes."""
+        return self.place, self.source
 
 
 @dataclass
@@ -198,7 +208,8 @@ def refine(
     """Turn vectors back into text, and search on from there with the encoder as the judge.
 
     The similarity never falls from round to round. A vector whose text is exact takes no more queries; a text is
-    encoded once in a batch of vectors, however often it is proposed.
+    encoded once in a batch of vectors, however often it is proposed. Where the hardware multiplies bf16 fast, proposals
+    are written in it: of two that are equally likely to its precision, what else is in the batch may decide.
 
     Args:
         inverter: proposes.
@@ -232,13 +243,10 @@ def refine(
     rows = inverter.rows(vectors)
     was_training = inverter.training
     inverter.eval()
-    reader = inverter.decoder  # rates edits: hundreds for a text, for which bf16 is fine enough
-    if rounds > 1 and candidates and bf16("auto"):
-        reader = copy.deepcopy(reader).to(torch.bfloat16)
     found: list[Reconstruction] = []
     try:
         for start in range(0, len(rows), batch_size):
-            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules, reader)
+            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
             try:
                 batch.refine(rounds, candidates)
             except (EncoderError, MemoryError) as error:
@@ -263,14 +271,21 @@ class _Batch:
         beams: int,
         max_tokens: int,
         rules: Rules | None,
-        reader: Any,
     ) -> None:
         self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
-        self.rules, self.reader = rules, reader
+        self.rules = rules
         units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
         corrects = inverter.correction is not None
         self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
+
+    @cached_property
+    def _writer(self) -> Any:
+        """The decoder in bf16, where the hardware multiplies that fast."""
+        decoder = self.inverter.decoder
+        if decoder.dtype == torch.bfloat16 or not bf16("auto"):
+            return decoder
+        return copy.deepcopy(decoder).to(torch.bfloat16)
 
     def _beginnings(self, candidates: int) -> list[_Proposal]:
         """The first proposals: plain inversion, or where words must be contained several texts that do."""
@@ -295,12 +310,12 @@ class _Batch:
             # Corrections first: the rest of the round goes on from what is closest then.
             corrections = [proposal for search in searches for proposal in search.corrections()]
             self._propose(corrections)
-            proposals: list[_Proposal] = []
-            for search in searches:
-                if not search.found:
-                    if step > 1:
-                        self._edit(search)
-                    proposals += search.proposals(self._share(search, candidates))
+            searches = [search for search in searches if not search.found]
+            if step > 1:
+                self._edit([search for search in searches if search.promising and search.best not in search.edited])
+            proposals = [
+                proposal for search in searches for proposal in search.proposals(self._share(search, candidates))
+            ]
             self._propose(proposals, candidates)
             if not corrections and not proposals:
                 break
@@ -361,11 +376,9 @@ class _Batch:
         chosen: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
         for (place, _, edited), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = (
-                len(ranked)
-                if count is None
-                else self._share(self.searches[place], count) * (_EDITS_EACH if edited else 1)
-            )
+            limit = len(ranked)
+            if count is not None:
+                limit = self._share(self.searches[place], count) * (_EDITS_EACH if edited else 1)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
@@ -381,39 +394,47 @@ class _Batch:
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
             search.written[text] = written
 
-    def _edit(self, search: _Search) -> None:
-        """Find the likeliest edits of the closest text, to the GPT that reads how its vector differs from the target.
+    def _edit(self, searches: Sequence[_Search]) -> None:
+        """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
 
         Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
         """
-        inverter, text = self.inverter, search.best
-        if not search.promising or text in search.edited:
-            return
-        proposal, written = search.written[text]
-        reader = _Proposal(search.place, text if search.corrects else proposal.source)
-        prefix, mask = self._read([reader])
-        own = [*_without(written.ids, inverter.end_id), inverter.end_id][: self.max_tokens]
-        (path,) = explore(
-            inverter.decoder,
-            prefix,
-            inverter.end_id,
-            self.max_tokens,
-            mask=mask,
-            begin=[own],
-            alternatives=_TOKENS,
-        )
-        rows = [[*own[:place], token, *own[place + gone :]] for place, token, gone in _changes(path, inverter.end_id)]
+        end_id = self.inverter.end_id
+        readings = [
+            (search.place, search.best if search.corrects else search.written[search.best][0].source)
+            for search in searches
+        ]
+        for part in self._parts([_Proposal(*reading) for reading in readings]):
+            prefixes, mask = self._read([proposal.reading for proposal in part])
+            prefixes = prefixes.to(self._writer.dtype)
+            texts = [self.searches[proposal.place].best for proposal in part]
+            own = [
+                _without(self.searches[proposal.place].written[text][1].ids, end_id)
+                for proposal, text in zip(part, texts, strict=True)
+            ]
+            begin = [[*ids, end_id][: self.max_tokens] for ids in own]
+            paths = explore(
+                self._writer, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS
+            )
+            for row, (proposal, path, text) in enumerate(zip(part, paths, texts, strict=True)):
+                search = self.searches[proposal.place]
+                found = self._edited(path, text)
+                ids = [tokens for edited, tokens in found.items() if edited not in search.seen]
+                search.edited[text] = []
+                if ids:
+                    own_mask = None if mask is None else mask[row : row + 1]
+                    likelihoods = read(self._writer, prefixes[row : row + 1], ids, mask=own_mask)
+                    best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
+                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), edited=True) for place in best]
+
+    def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
+        """The edits of a text, and their tokens with the end token."""
+        tokenizer, end_id = self.inverter.tokenizer, self.inverter.end_id
+        rows = [[*path.ids[:place], token, *path.ids[place + gone :]] for place, token, gone in _changes(path, end_id)]
         if moved := list(edits(text)):
-            written_anew = inverter.tokenizer(moved, add_special_tokens=False)["input_ids"]
-            rows += [[*row, inverter.end_id] for row in written_anew]
-        texts = inverter.texts([row[:-1] for row in rows])
-        new = {found: row for found, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
-        ids = [row for found, row in new.items() if found not in search.seen]
-        search.edited[text] = []
-        if ids:
-            likelihoods = read(self.reader, prefix.to(self.reader.dtype), ids, mask=mask)
-            best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
-            search.edited[text] = [replace(reader, begin=tuple(ids[row]), edited=True) for row in best]
+            rows += [[*row, end_id] for row in tokenizer(moved, add_special_tokens=False)["input_ids"]]
+        texts = self.inverter.texts([row[:-1] for row in rows])
+        return {edited: row for edited, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
 
     def _parts(self, proposals: Sequence[_Proposal], size: int = 256) -> Iterator[list[_Proposal]]:
         """Proposals that are written together: their prefixes are alike."""
@@ -422,27 +443,29 @@ class _Batch:
             for start in range(0, len(kind), size):
                 yield kind[start : start + size]
 
-    def _read(self, part: Sequence[_Proposal]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the GPT reads before it writes: prefixes (B, P', H) and their mask."""
-        inverter, rows = self.inverter, self.rows[[proposal.place for proposal in part]]
-        if part[0].source is None:
-            return inverter.prefixes(rows), None  # (B, P, H)
-        sources = [(self.searches[proposal.place], str(proposal.source)) for proposal in part]
+    def _read(self, readings: Sequence[_Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the GPT reads before it writes: prefixes (R, P', H) and their mask. All are corrections, or none is."""
+        inverter, rows = self.inverter, self.rows[[place for place, _ in readings]]
+        if readings[0][1] is None:
+            return inverter.prefixes(rows), None  # (R, P, H)
+        sources = [(self.searches[place], str(source)) for place, source in readings]
         ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
         hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
-        return inverter.correction_prefixes(rows, hypotheses)  # (B, 3P + T + 1, H)
+        return inverter.correction_prefixes(rows, hypotheses)  # (R, 3P + T + 1, H)
 
     def _write(self, part: Sequence[_Proposal]) -> list[Path]:
-        prefixes, mask = self._read(part)
-        inverter = self.inverter
-        begin = [proposal.begin for proposal in part]
+        readings = {reading: row for row, reading in enumerate(dict.fromkeys(proposal.reading for proposal in part))}
+        prefixes, mask = self._read(list(readings))
+        # The first texts are those of plain inversion, to the last bit; from there on bf16 is fine enough.
+        writer = self._writer if self.memo else self.inverter.decoder
         return explore(
-            inverter.decoder,
-            prefixes,
-            inverter.end_id,
+            writer,
+            prefixes.to(writer.dtype),
+            self.inverter.end_id,
             self.max_tokens,
             mask=mask,
-            begin=begin,
+            after=[readings[proposal.reading] for proposal in part],
+            begin=[proposal.begin for proposal in part],
             allowed=self.rules,
         )
 
@@ -465,5 +488,6 @@ def _result(search: _Search) -> Reconstruction:
     ranked = sorted(search.seen.items(), key=lambda item: -item[1])  # stable: of equally close ones the first stays
     hypotheses = tuple(Hypothesis(text, similarity) for text, similarity in ranked)
     best = hypotheses[0]
-    history = tuple(search.history)
+    now = (best.text, len(search.seen))  # a round in which the encoder failed may have come so far
+    history = tuple(search.history) if search.history[-1:] == [now] else (*search.history, now)
     return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), search.spent, history)
