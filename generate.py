@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     model = add_inverter_group(parser, "model", encoder="for all texts: the encoder")
     model.add_argument("--precision", choices=("fp32", "bf16"), help="of the weights (default: as they were saved)")
     choice = parser.add_argument_group("decoding (greedy by default)")
-    choice.add_argument("--num-beams", type=int, default=1, metavar="K", help="beam search with K beams")
+    choice.add_argument("--num-beams", type=int, metavar="K", help="beam search with K beams")
     choice.add_argument("--temperature", type=float, metavar="T", help="sample; logits are divided by T; 0 is greedy")
     choice.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
     choice.add_argument(
@@ -114,13 +114,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.no_effect(name, "without --refine")
     if options.refine == 0 and options.candidates is not None and not options.must_contain:
         parser.no_effect("candidates", "with --refine 0, which tries none")
-    sampling = [name for name in ("temperature", "top_k", "top_p", "seed") if getattr(options, name) is not None]
+    choices = ("temperature", "top_k", "top_p", "seed", "num_beams")
+    sampling = [name for name in choices if getattr(options, name) is not None]
     sampling += [name for name in ("min_new_tokens",) if options.min_new_tokens]
-    sampling += [name for name in ("num_beams",) if options.num_beams != 1]
     if options.refine is not None and sampling:
         parser.no_effect(sampling[0], "with --refine, which starts from greedy texts")
     if options.n_best is not None and (options.n_best < 1 or options.format != "jsonl"):
         parser.error(f"--n-best is {options.n_best} with --format {options.format}; expected at least 1, with jsonl")
+    options.num_beams = 1 if options.num_beams is None else options.num_beams
     options.candidates = 4 if options.candidates is None else options.candidates
     options.points = 7 if options.points is None else options.points
     if options.points < 2:

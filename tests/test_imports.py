@@ -20,7 +20,6 @@ ORDER = [
         "vectors",
         "decoding",
         "edits",
-        "exploration",
         "extras",
         "hardware",
         "sentences",
@@ -29,7 +28,7 @@ ORDER = [
         "pieces",
     },
     {"word_vectors", "endpoint", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"}
-    | {"robustness", "calibration", "constraints", "openings"},
+    | {"robustness", "exploration", "calibration", "constraints", "openings"},
     {"encoders", "masks"},
     {"fingerprint", "sources", "report", "insertion"},
     {"description", "cache", "figures", "rules"},

@@ -168,7 +168,7 @@ def test_constraints_hold_for_every_text(place, monkeypatch, tmp_path, words, as
         (["--n-best", "3"], "--n-best has no effect without --refine"),
         (["--refine", "1", "--n-best", "3"], "--n-best is 3 with --format text"),
         (["--refine", "1", "--n-best", "0", "--format", "jsonl"], "--n-best is 0"),
-        (["--refine", "1", "--num-beams", "3"], "--num-beams has no effect with --refine"),
+        (["--refine", "1", "--num-beams", "1"], "--num-beams has no effect with --refine"),
         (["--refine", "1", "--temperature", "0.5"], "--temperature has no effect with --refine"),
         (["--refine", "1", "--max-new-tokens", "0"], "max_tokens is 0; expected at least 1"),
         (["--refine", "1", "--max-new-tokens", "400"], "has room for"),

@@ -14,6 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vec2text.vectors import unit
+
 _VANISHED = 1e-5  # of the terms' lengths: what is left of a text minus itself, encoded in two batches
 _OPPOSITE = 1e-4  # radians short of pi: float32 no longer tells in which plane the arc lies
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
@@ -165,18 +167,18 @@ def nearest(vectors: np.ndarray, chunks: Iterable[np.ndarray]) -> tuple[np.ndarr
     Raises:
         ValueError: there is nothing to search, or it has another dimension.
     """
-    unit = _unit(vectors)
-    best, places, start = np.full(len(unit), -np.inf, np.float32), np.zeros(len(unit), np.int64), 0
+    asked = unit(vectors.astype(np.float64))
+    best, places, start = np.full(len(asked), -np.inf, np.float32), np.zeros(len(asked), np.int64), 0
     for chunk in chunks:
-        if chunk.shape[1] != unit.shape[1]:
+        if chunk.shape[1] != asked.shape[1]:
             raise ValueError(
-                f"the vectors have dimension {unit.shape[1]}, what is searched has {chunk.shape[1]}; expected the same"
+                f"the vectors have dimension {asked.shape[1]}, what is searched has {chunk.shape[1]}; expected the same"
             )
         if len(chunk):
             # Rounded from float64: float32 products differ with the size of the chunk, so that equal rows do not tie.
-            cosines = (unit @ _unit(chunk).T).astype(np.float32)  # (N, n)
+            cosines = (asked @ unit(chunk.astype(np.float64)).T).astype(np.float32)  # (N, n)
             place = cosines.argmax(1)
-            value = cosines[np.arange(len(unit)), place]
+            value = cosines[np.arange(len(asked)), place]
             better = value > best
             best[better], places[better] = value[better], start + place[better]
         start += len(chunk)
@@ -246,7 +248,8 @@ def similarities(encoder: _Encodes, a: Sequence[str], b: Sequence[str]) -> Simil
             f"the encoder gave arrays of shape {vectors[0].shape} and {vectors[1].shape} for {len(a)} texts each; "
             f"expected ({len(a)}, D)"
         )
-    cosines = (_unit(vectors[0]) @ _unit(vectors[1]).T).astype(np.float32)  # (N, N)
+    ours, theirs = (unit(some.astype(np.float64)) for some in vectors)
+    cosines = (ours @ theirs.T).astype(np.float32)  # (N, N)
     related, unrelated = cosines.diagonal().copy(), cosines[~np.eye(len(a), dtype=bool)]
     ranked = np.sort(unrelated)
     below = (np.searchsorted(ranked, related, "left") + np.searchsorted(ranked, related, "right")) / 2  # ties half
@@ -257,13 +260,6 @@ def _short(text: str, width: int = 32) -> str:
     """A text on one line of exactly `width` characters."""
     line = " ".join(text.split())
     return line.ljust(width) if len(line) <= width else line[: width - 3] + "..."
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """The directions of (N, D) vectors, float64; a vector of zeros stays one."""
-    wide = vectors.astype(np.float64)
-    unit: np.ndarray = wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12)
-    return unit
 
 
 def _settled(total: np.ndarray, lengths: float, length: float | None) -> np.ndarray:

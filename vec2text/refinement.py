@@ -36,6 +36,7 @@ from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
 from vec2text.rules import Rules
+from vec2text.vectors import unit
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
@@ -274,9 +275,8 @@ class _Batch:
     ) -> None:
         self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
         self.rules = rules
-        units = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
         corrects = inverter.correction is not None
-        self.searches = [_Search(place, unit, beams, corrects) for place, unit in enumerate(units)]
+        self.searches = [_Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
 
     @cached_property
@@ -386,8 +386,7 @@ class _Batch:
         unknown = list(dict.fromkeys(text for _, text in chosen if text not in self.memo))
         if unknown:
             vectors = encode_checked(self.encoder, unknown, self.rows.shape[1])  # (n, D)
-            units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-            self.memo.update(zip(unknown, units, strict=True))
+            self.memo.update(zip(unknown, unit(vectors), strict=True))
         for (place, text), written in chosen.items():
             search = self.searches[place]
             # Rounded: of texts that the encoder cannot tell apart the first stays, whatever else was in their batch.

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from vec2text.config import QUANTIZATIONS
+from vec2text.vectors import unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ def recall_at(k: int, queries: np.ndarray, kept: np.ndarray) -> np.ndarray:
             f"recall at {k} of vectors of shape {queries.shape}, kept as {kept.shape}; expected the same shape, and "
             "more than k vectors, at least 1"
         )
-    before, after = _unit(queries), _unit(kept)
+    before, after = (unit(some.astype(np.float64)) for some in (queries, kept))
     shares = []
     for start in range(0, len(queries), 1024):
         asked = before[start : start + 1024]
@@ -196,13 +197,6 @@ def _nearest(k: int, asked: np.ndarray, among: np.ndarray, first: int) -> np.nda
     return np.argsort(-cosines, axis=1, kind="stable")[:, :k]
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """The directions of (N, D) vectors, float64; a vector of zeros stays one."""
-    wide = vectors.astype(np.float64)
-    unit: np.ndarray = wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12)
-    return unit
-
-
 def _of_length(vectors: np.ndarray, lengths: np.ndarray | float) -> np.ndarray:
     """The directions of (N, D) vectors, at the given lengths (N, 1)."""
-    return (_unit(vectors) * lengths).astype(np.float32)
+    return (unit(vectors.astype(np.float64)) * lengths).astype(np.float32)

@@ -43,10 +43,7 @@ def read_sentences(path: str) -> list[str]:
     Raises:
         ValueError: it is no UTF-8 text, or there is no sentence in it.
     """
-    try:
-        texts = dict.fromkeys(filter(None, map(normalise, read_lines(path))))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text ({error}); expected one sentence a line") from error
+    texts = dict.fromkeys(filter(None, map(normalise, read_lines(path))))
     if not texts:
         raise ValueError(f"{path}: there is no sentence in it; expected one a line")
     return list(texts)
