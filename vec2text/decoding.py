@@ -1,4 +1,4 @@
-"""Decoding: prefixes in, token ids out. Batched, with a key-value cache; greedy, sampling and beams.
+"""Decoding: prefixes in, token ids out. Batched, step by step; greedy, sampling and beams.
 
 Knows no tokenizer and no text.
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from vec2text.loss import chunked_log_probabilities
+from vec2text.steps import steps_of
 
 Allowed = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Which tokens may come next, (B, V) bool, after those so far, (B, t), which have these logits, (B, V)."""
@@ -146,12 +146,12 @@ def explore(
     best_scores = torch.full((batch, max_tokens, width), -torch.inf, device=device)
     lengths = torch.full((batch,), max_tokens, device=device)
     alive = torch.arange(batch, device=device)
-    cache, inputs = DynamicCache(config=decoder.config), prefixes
+    steps, inputs = steps_of(decoder, prefixes.shape[1] + max_tokens), prefixes
     for step in range(max_tokens):
-        scores = _next_logits(decoder, inputs, cache, mask).log_softmax(-1)  # (alive, V); of the prefixes (R, V)
+        scores = steps.logits(inputs, mask).log_softmax(-1)  # (alive, V); of the prefixes (R, V)
         if step == 0 and after is not None:
             scores, mask = scores[follows], None if mask is None else mask[follows]
-            cache.batch_select_indices(follows)
+            steps.keep(follows)
         open_scores = scores if allowed is None else _only(allowed, scores, ids[alive, :step])
         best_scores[alive, step], best_ids[alive, step] = open_scores.topk(min(width, scores.shape[-1]))
         wanted = given[alive, step]
@@ -168,7 +168,7 @@ def explore(
             kept = (~ended).nonzero().squeeze(-1)
             alive, chosen = alive[kept], chosen[kept]
             mask = None if mask is None else mask[kept]
-            cache.batch_select_indices(kept)
+            steps.keep(kept)
         inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
     taken = best_ids == ids.unsqueeze(-1)
     # Where the text follows the likeliest tokens, the first is the one taken; given tokens may be none of the best.
@@ -190,24 +190,21 @@ def read(
         texts: tokens of each, at least one, the end token included where it counts.
         mask: (1, P) 1 where there is a prefix token, 0 where there is padding (on the left).
     """
-    device, cache = prefix.device, DynamicCache(config=decoder.config)
+    device, longest = prefix.device, max(map(len, texts))
+    steps = steps_of(decoder, prefix.shape[1] + longest)
     lengths = torch.tensor([len(tokens) for tokens in texts], device=device)
     ids = pad_sequence([torch.tensor(tokens, device=device) for tokens in texts], batch_first=True)  # (N, T)
-    first = _next_logits(decoder, prefix, cache, mask).log_softmax(-1)  # (1, V)
-    cache.batch_repeat_interleave(len(ids))
-    masked = {}
+    first = steps.logits(prefix, mask).log_softmax(-1)  # (1, V)
+    steps.keep(torch.zeros(len(ids), dtype=torch.long, device=device))
     if mask is not None:
-        whole = torch.cat([mask.expand(len(ids), -1), mask.new_ones(ids[:, 1:].shape)], 1)
-        masked = {"attention_mask": whole, "position_ids": (whole.cumsum(1) - 1)[:, mask.shape[1] :]}
+        mask = torch.cat([mask.expand(len(ids), -1), mask.new_ones(ids[:, 1:].shape)], 1)
     scores = first[0, ids[:, :1]]  # (N, 1)
-    if ids.shape[1] > 1:
+    if longest > 1:
         inputs = decoder.get_input_embeddings()(ids[:, :-1])  # (N, T - 1, H)
-        hidden = decoder.base_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, **masked)
+        hidden = steps.states(inputs, mask)
         counted = torch.arange(1, ids.shape[1], device=device) < lengths.unsqueeze(1)  # (N, T - 1)
         head = decoder.get_output_embeddings()
-        found = chunked_log_probabilities(
-            hidden.last_hidden_state[counted], head.weight, head.bias, ids[:, 1:][counted]
-        )
+        found = chunked_log_probabilities(hidden[counted], head.weight, head.bias, ids[:, 1:][counted])
         scores = torch.cat([scores, scores.new_zeros(counted.shape).masked_scatter(counted, found)], 1)
     summed: np.ndarray = scores.sum(1).float().cpu().numpy()
     return summed
@@ -267,14 +264,14 @@ def _one_by_one(
     ids = torch.full((batch, options.max_tokens), end_id, device=device)
     alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # of those, which have met their end
-    cache, inputs = DynamicCache(config=decoder.config), prefixes
+    steps, inputs = steps_of(decoder, prefixes.shape[1] + options.max_tokens), prefixes
     for step in range(options.max_tokens):
-        logits = _next_logits(decoder, inputs, cache)  # (alive, V)
+        logits = steps.logits(inputs)  # (alive, V)
         if allowed is not None:
             logits = _only(allowed, logits, ids[alive, :step])
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
-        chosen = logits.argmax(-1) if draws is None else _sample(logits, draws[alive, step], options)
+        chosen = logits.max(-1).indices if draws is None else _sample(logits, draws[alive, step], options)
         if given is not None:
             chosen = torch.where(given[alive, step] < 0, chosen, given[alive, step])
         chosen = chosen.masked_fill(ended, end_id)
@@ -286,23 +283,9 @@ def _one_by_one(
         if left <= 0.75 * len(alive):  # finished rows leave; not one by one, since that copies the cache
             kept = (~ended).nonzero().squeeze(-1)
             alive, ended, chosen = alive[kept], ended[kept], chosen[kept]
-            cache.batch_select_indices(kept)
+            steps.keep(kept)
         inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
     return ids
-
-
-def _next_logits(
-    decoder: Any, inputs: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Logits of the token after `inputs` (B, T, H), in fp32: (B, V). The cache grows by T; the mask covers it all."""
-    padded = {}
-    if mask is not None:
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
-        padded = {"attention_mask": mask, "position_ids": positions}
-    output = decoder.base_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, **padded)
-    # The output layer on (B, H): of a slice (B, 1, H) a matrix product would copy the layer's weights B times.
-    logits: torch.Tensor = decoder.get_output_embeddings()(output.last_hidden_state[:, -1])
-    return logits.float()
 
 
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
@@ -339,9 +322,9 @@ def _beam_search(
     ended_ids = ids.clone()
     ended_means = torch.full((batch, beams), -torch.inf, device=device)
     done = torch.zeros(batch, dtype=torch.bool, device=device)
-    cache, inputs = DynamicCache(config=decoder.config), prefixes
+    steps, inputs = steps_of(decoder, prefixes.shape[1] + options.max_tokens), prefixes
     for step in range(options.max_tokens):
-        logits = _next_logits(decoder, inputs, cache)  # (B * K, V)
+        logits = steps.logits(inputs)  # (B * K, V)
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
         logits = logits.log_softmax(-1)
@@ -366,6 +349,6 @@ def _beam_search(
         if last or bool(done.all()):
             break
         ids = grown.gather(1, going.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))
-        cache.reorder_cache((first_beam + parents.gather(1, going)).flatten())
+        steps.keep((first_beam + parents.gather(1, going)).flatten())
         inputs = decoder.get_input_embeddings()(tokens.gather(1, going).flatten()).unsqueeze(1)
     return ended_ids[:, 0]

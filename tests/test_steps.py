@@ -1,0 +1,105 @@
+"""Reading on, step by step, gives what reading all at once gives; and GPT-2's own steps those of transformers."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from vec2text.steps import GPT2Steps, Steps, steps_of
+
+
+def gpt2(**options):
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50, "n_positions": 64}
+    return GPT2LMHeadModel(GPT2Config(**sizes | options)).eval()
+
+
+def inputs(batch, count, seed=0, width=32):
+    return torch.randn(batch, count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def walk(steps, mask=None, dtype=torch.float32):
+    """Read, keep other rows, read on: all logits and states."""
+    found = [steps.logits(inputs(5, 3).to(dtype), mask)]
+    for rows, count in (([4, 0, 2], 1), ([0, 0, 1, 2, 2, 1, 0], 1), ([6, 1], 4), ([1, 0], 1)):
+        rows = torch.tensor(rows)
+        steps.keep(rows)
+        if mask is not None:
+            mask = torch.cat([mask[rows], mask.new_ones(len(rows), count)], 1)
+        found.append(steps.states(inputs(len(rows), count, seed=count).to(dtype), mask).float())
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+        found.append(steps.logits(inputs(len(rows), 1, seed=7).to(dtype), mask))
+    return found
+
+
+MASK = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 1, 1], [1, 1, 1]])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("room", [2, 64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"scale_attn_weights": False, "activation_function": "relu", "n_inner": 48},
+        {"tie_word_embeddings": False},
+    ],
+)
+def test_the_steps_of_gpt2_are_those_of_transformers(options, room, mask):
+    decoder = gpt2(**options)
+    for ours, theirs in zip(walk(GPT2Steps(decoder, room), mask), walk(Steps(decoder), mask), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_in_bf16_they_differ_by_its_rounding():
+    decoder = gpt2().to(torch.bfloat16)
+    whole = walk(Steps(gpt2()))
+    for steps in (GPT2Steps(decoder, 16), Steps(decoder)):
+        for ours, exact in zip(walk(steps, dtype=torch.bfloat16), whole, strict=True):
+            torch.testing.assert_close(ours, exact, atol=0.05, rtol=0.05)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", [GPT2Steps, Steps])
+def test_under_autocast_they_are_fine_enough(family):
+    decoder = gpt2()
+    args = (decoder, 16)[: 2 if family is GPT2Steps else 1]
+    exact = walk(family(*args))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = walk(family(*args))
+    for ours, theirs in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
+
+
+def test_weights_that_are_trained_on_are_laid_out_anew():
+    decoder = gpt2().to(torch.bfloat16)
+    with torch.inference_mode():
+        before = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
+    with torch.no_grad():
+        for layer in decoder.modules():
+            if isinstance(layer, Conv1D):
+                layer.weight.normal_(std=0.2)
+        decoder.lm_head.weight.normal_(std=0.2)
+    with torch.inference_mode():
+        after = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
+        expected = Steps(decoder).logits(inputs(2, 3).bfloat16())
+    assert not torch.allclose(before, after, atol=0.5)
+    torch.testing.assert_close(after, expected, atol=0.2, rtol=0.05)
+
+
+def test_only_plain_gpt2_has_steps_of_its_own():
+    assert isinstance(steps_of(gpt2(), 8), GPT2Steps)
+    assert type(steps_of(gpt2().train(), 8)) is Steps
+    assert type(steps_of(gpt2(add_cross_attention=True), 8)) is Steps
+    mixed = gpt2()
+    mixed.transformer.ln_f.to(torch.bfloat16)
+    assert type(steps_of(mixed, 8)) is Steps
+    adapted = gpt2()
+    adapted.transformer.h[1].mlp.c_fc = torch.nn.Linear(32, 128)
+    assert type(steps_of(adapted, 8)) is Steps
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    assert type(steps_of(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).eval(), 8)) is Steps

@@ -1,0 +1,187 @@
+"""Steps: a decoder reads on from what it has read, and tells the logits of the token that comes next.
+
+Knows nothing of how tokens are chosen.
+
+`Steps` is for every Hugging Face causal LM. `GPT2Steps` does the same arithmetic for GPT-2's architecture in a third of
+the operations: keys and values have their place before they are known, nothing is asked twice, and in bf16 on a CPU the
+weights are laid out once as the hardware wants them.
+
+Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+from transformers import DynamicCache, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
+
+
+def steps_of(decoder: Any, room: int) -> Steps | GPT2Steps:
+    """What reads with a decoder.
+
+    Args:
+        decoder: a Hugging Face causal LM in eval mode.
+        room: positions that it is expected to read; more are slower, not wrong.
+    """
+    return GPT2Steps(decoder, room) if _is_plain_gpt2(decoder) else Steps(decoder)
+
+
+class Steps:
+    """Any decoder, with transformers' modules and cache."""
+
+    def __init__(self, decoder: Any) -> None:
+        self.decoder, self.cache = decoder, DynamicCache(config=decoder.config)
+        self.head = decoder.get_output_embeddings()
+
+    def states(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states of `inputs` (B, T, H), of the same shape.
+
+        Args:
+            inputs: what is read after all that was read before.
+            mask: of all that has been read with it: 1, and 0 where there is padding on the left; None: there is none.
+        """
+        padded = {} if mask is None else {"attention_mask": mask, "position_ids": _positions(mask, inputs.shape[1])}
+        output = self.decoder.base_model(inputs_embeds=inputs, past_key_values=self.cache, use_cache=True, **padded)
+        found: torch.Tensor = output.last_hidden_state
+        return found
+
+    def logits(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Of the token after `inputs` (B, T, H), in fp32: (B, V)."""
+        # The output layer on (B, H): of a slice (B, 1, H) a matrix product would copy the layer's weights B times.
+        found: torch.Tensor = self.head(self.states(inputs, mask)[:, -1])
+        return found.float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows of the batch, in this order; one may come more than once."""
+        self.cache.batch_select_indices(rows)
+
+
+class GPT2Steps:
+    """GPT-2's architecture."""
+
+    def __init__(self, decoder: GPT2LMHeadModel, room: int) -> None:
+        body, config = decoder.transformer, decoder.config
+        self.room, self.read, self.batch = room, 0, 0
+        self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
+        self.attends_in_fp32 = decoder.device.type == "cpu"  # few numbers, which a CPU would turn to fp32 and back
+        self.heads, self.eps = config.n_head, config.layer_norm_epsilon
+        self.positions, self.last = body.wpe.weight, body.ln_f
+        self.layers = [_Layer(block) for block in body.h]
+        self.head = _Linear(decoder.lm_head.weight, None, transposed=False)
+
+    def states(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """As of `Steps`."""
+        batch, count, width = inputs.shape
+        start, stop = self.read, self.read + count
+        if mask is None:
+            hidden, allowed = inputs + self.positions[start:stop], None
+        else:
+            hidden = inputs + self.positions[_positions(mask, count)]
+            allowed = mask[:, None, None, :].bool()  # (B, 1, 1, read + T)
+            if count > 1:
+                allowed = allowed & torch.ones(count, stop, dtype=torch.bool, device=mask.device).tril(start)
+        hidden = hidden.reshape(batch * count, width)
+        causal = mask is None and count > 1
+        if causal and start:  # after what was read; torch's own causal mask begins with it
+            allowed = torch.ones(count, stop, dtype=torch.bool, device=inputs.device).tril(start)
+            causal = False
+        self.batch = batch
+        for place, layer in enumerate(self.layers):
+            normal = F.layer_norm(hidden, (width,), layer.norm_1.weight, layer.norm_1.bias, self.eps)
+            parts = layer.attend(normal).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            if self.attends_in_fp32:
+                parts = parts.float()
+            query, (keys, values) = parts[0], self._remember(place, parts[1:])  # (B, heads, T or all, d)
+            mixed = F.scaled_dot_product_attention(query, keys, values, allowed, is_causal=causal, scale=layer.scale)
+            mixed = mixed.transpose(1, 2).reshape(batch * count, width).to(normal.dtype)
+            hidden = hidden + layer.project(mixed)
+            normal = F.layer_norm(hidden, (width,), layer.norm_2.weight, layer.norm_2.bias, self.eps)
+            hidden = hidden + layer.narrow(layer.activate(layer.widen(normal)))
+        self.read = stop
+        last = F.layer_norm(hidden, (width,), self.last.weight, self.last.bias, self.eps)
+        return last.view(batch, count, width)
+
+    def logits(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """As of `Steps`."""
+        return self.head(self.states(inputs, mask)[:, -1]).float()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """As of `Steps`."""
+        self.batch = len(rows)
+        for place, memory in enumerate(self.memory):
+            kept = memory[:, rows, :, : self.read]
+            if len(rows) > memory.shape[1]:
+                self.memory[place] = memory = memory.new_empty(2, len(rows), *memory.shape[2:])
+            memory[:, : len(rows), :, : self.read] = kept
+
+    def _remember(self, place: int, fresh: torch.Tensor) -> torch.Tensor:
+        """All keys and values of a layer, (2, B, heads, read + T, d), with fresh ones (2, B, heads, T, d)."""
+        stop = self.read + fresh.shape[3]
+        if place == len(self.memory):
+            self.room = max(self.room, stop)
+            self.memory.append(fresh.new_empty(*fresh.shape[:3], self.room, fresh.shape[4]))
+        memory = self.memory[place]
+        if stop > memory.shape[3]:
+            self.room = max(self.room, 2 * stop)
+            self.memory[place] = fresh.new_empty(*memory.shape[:3], self.room, memory.shape[4])
+            self.memory[place][:, :, :, : self.read] = memory[:, :, :, : self.read]
+            memory = self.memory[place]
+        memory[:, : self.batch, :, self.read : stop] = fresh
+        return memory[:, : self.batch, :, :stop]
+
+
+class _Layer:
+    """What a layer of GPT-2 does."""
+
+    def __init__(self, block: Any) -> None:
+        self.norm_1, self.norm_2, self.scale = block.ln_1, block.ln_2, block.attn.scaling
+        self.attend, self.project = _linear(block.attn.c_attn), _linear(block.attn.c_proj)
+        self.widen, self.activate, self.narrow = _linear(block.mlp.c_fc), block.mlp.act, _linear(block.mlp.c_proj)
+
+
+_LAID_OUT = WeakTensorKeyDictionary()  # weights in bf16 on a CPU: their version, and they as its products want them
+
+
+class _Linear:
+    """A matrix product and a bias; in bf16 on a CPU with weights that are laid out for it once, not in each product."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, transposed: bool) -> None:
+        self.weight, self.bias, self.laid_out = weight.t() if transposed else weight, bias, None
+        if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
+            version = None if weight.is_inference() else weight._version
+            known, self.laid_out = _LAID_OUT.get(weight, (None, None))
+            if version is None or known != version:  # it was not there, or may have been trained since
+                self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+                _LAID_OUT[weight] = (version, self.laid_out)
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.laid_out is None:
+            return F.linear(inputs, self.weight, self.bias)
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.laid_out, self.bias, "none", [], "")
+        return found
+
+
+def _linear(layer: Conv1D) -> _Linear:
+    return _Linear(layer.weight, layer.bias, transposed=True)
+
+
+def _positions(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """Of the last `count` inputs under a mask (B, all): (B, count)."""
+    return (mask.cumsum(1) - 1).clamp(min=0)[:, -count:]
+
+
+def _is_plain_gpt2(decoder: Any) -> bool:
+    """Whether it is GPT-2 as transformers makes it: no adapters, no other attention, everything of one type."""
+    if type(decoder) is not GPT2LMHeadModel or decoder.config.add_cross_attention or decoder.training:
+        return False
+    blocks: Any = decoder.transformer.h
+    linear = [
+        layer for block in blocks for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
+    ]
+    types = {weight.dtype for weight in decoder.parameters()}
+    return type(decoder.lm_head) is nn.Linear and all(type(layer) is Conv1D for layer in linear) and len(types) == 1
