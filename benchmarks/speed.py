@@ -54,7 +54,8 @@ DIMENSION = 384
 SHARD = 2048
 """Vectors in one piece of what stands in for a cache."""
 QUICK = {
-    "width": 32, "layers": 1, "vocabulary": 300, "limit": 200, "batch_tokens": 256, "steps": 2, "warm_steps": 1,
+    "width": 32, "layers": 1, "vocabulary": 300, "limit": 200, "batch_tokens": 256, "steps": 2, "sorted_steps": 2,
+    "warm_steps": 1,
     "rounds": 2, "least": 0.0, "counts": [1, 3], "max_tokens": 4, "original": 2, "embedded": 40, "refined": 2,
     "square": 64, "memory": 1,
 }  # fmt: skip
@@ -244,7 +245,7 @@ def training(bench: Bench) -> Iterator[Line]:
         {
             "ours": fitted,
             "original": looped,
-            "trainer": lambda: trainer.run(options.steps, options.warm_steps),
+            "trainer": lambda: trainer.run(options.sorted_steps, options.warm_steps),
             "shapes": lambda: products.rate(options.least),
             "square": lambda: bench.square.rate(options.least),
         }
@@ -515,6 +516,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("--batch-tokens", type=int, default=2048, help="positions a batch of training")
     sizes.add_argument("--steps", type=int, default=20, help="timed steps a turn of training")
+    sizes.add_argument(  # which begins with the longest texts of each 50 batches
+        "--sorted-steps", type=int, default=50, help="timed steps a turn of Trainer"
+    )
     sizes.add_argument("--warm-steps", type=int, default=5, help="steps before these, each turn")
     sizes.add_argument("--counts", type=int, nargs="*", default=[1, 8, 64, 256, 1024], help="vectors decoded")
     sizes.add_argument("--batch-size", type=int, default=256, help="vectors decoded at a time")
