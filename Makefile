@@ -31,8 +31,9 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## measure memory of the corpus room at 10,000, 100,000 and 1,000,000 sentences
-	$(BIN)/python benchmarks/corpus_memory.py
+bench: $(READY)  ## measure speed beside what people do otherwise, then memory and time up to a million
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
 
 clean:  ## remove runs, caches of vectors and tool caches (not .venv)
 	rm -rf runs cache .pytest_cache .mypy_cache .ruff_cache .coverage
