@@ -213,6 +213,14 @@ def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(in
     assert min(result.queries for result in whole) > max(result.queries for result in poor)
 
 
+@pytest.mark.parametrize(("candidates", "promising"), [(2, False), (3, True)])
+def test_the_more_is_asked_for_the_poorer_prospects_may_be(inverter, encoder, vectors, candidates, promising):
+    whole = refine(inverter, encoder, vectors, rounds=2, candidates=candidates)
+    inverter.calibration = Calibration(1.0, 0.5, 0.0, 10, prospect_closeness=0.0, prospect_bias=-1.5)  # 0.18
+    found = refine(inverter, encoder, vectors, rounds=2, candidates=candidates)
+    assert ([result.queries for result in found] == [result.queries for result in whole]) is promising
+
+
 def test_the_likelihood_of_a_text_is_the_same_whoever_reads_it(inverter, vectors):
     rows = inverter.rows(vectors[:1])
     texts = ["Anna sees a red boat.", "Anna", "The baker wants an empty box at night."]

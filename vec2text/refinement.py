@@ -10,7 +10,8 @@ else as it was.
 
 Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
 branches and edits: of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
-search that came so close went on to find the text, and searches of poor prospects get one new text a round.
+search that came so close went on to find the text, and searches of poor prospects get one new text a round: the more
+candidates are asked for, the poorer they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -41,7 +42,7 @@ from vec2text.vectors import unit
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_PROMISING = 0.12  # prospects from which on a search gets its whole share of the effort
+_PROMISING = 0.48  # prospects times candidates from which on a search gets its whole share of the effort
 _EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
 _EDITS_EACH = 2  # edits that are compared for one branch
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
@@ -306,7 +307,7 @@ class _Batch:
         for step in range(1, rounds + 1 if candidates else 1):
             searches = [search for search in self.searches if not search.found]
             if step > 1:
-                self._weigh(searches)
+                self._weigh(searches, candidates)
             # Corrections first: the rest of the round goes on from what is closest then.
             corrections = [proposal for search in searches for proposal in search.corrections()]
             self._propose(corrections)
@@ -329,13 +330,13 @@ class _Batch:
         for search in self.searches:
             search.history.append((search.best, len(search.seen)))
 
-    def _weigh(self, searches: Sequence[_Search]) -> None:
+    def _weigh(self, searches: Sequence[_Search], candidates: int) -> None:
         """Tell which searches are worth their effort, where the inverter has been calibrated."""
         calibration = self.inverter.calibration
         if calibration is not None and searches:
             nearest = np.array([search.seen[search.best] for search in searches])
             for search, prospect in zip(searches, calibration.prospects(nearest), strict=True):
-                search.promising = bool(prospect >= _PROMISING)
+                search.promising = bool(prospect * candidates >= _PROMISING)
 
     def _share(self, search: _Search, candidates: int) -> int:
         """How many new texts are compared for each of its hypotheses."""
