@@ -76,14 +76,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), device=hidden.device)
         chunk = max(1, _LOGITS // len(weight))
         for start in range(0, count, chunk):
-            part, rows = targets[start : start + chunk, None], states[start : start + chunk]
+            part, rows = targets[start : start + chunk], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
             gradient = _probabilities(logits)
-            right = gradient.gather(1, part)
+            place = (torch.arange(len(part), device=part.device), part)
+            right = gradient[place]
             loss -= _log(right).sum()
             if any(wanted):
                 # Probabilities less the truth are the gradient of the logits.
-                gradient.scatter_(1, part, (right.float() - 1).to(dtype))
+                gradient[place] = (right.float() - 1).to(dtype)  # scatter_ would copy all of it on a CPU
                 if d_hidden is not None:
                     torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
                 if d_weight is not None:
