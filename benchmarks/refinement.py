@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vec2text import refinement
+from vec2text import refinement, search
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.evaluation import Decoded
 from vec2text.inverter import Inverter
@@ -142,7 +142,7 @@ def main() -> None:
             show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
     effort = {"rounds": options.rounds, "candidates": options.candidates}
     stopped = refinement.refine(inverter, encoder, vectors, **effort)
-    refinement.EXACT = 2.0  # no cosine is that: nothing stops before its time
+    search.EXACT = 2.0  # no cosine is that: nothing stops before its time
     going = refinement.refine(inverter, encoder, vectors, **effort)
     asked = [float(np.mean([item.queries for item in found])) for found in (stopped, going)]
     same = np.mean([a.text == b.text for a, b in zip(stopped, going, strict=True)])

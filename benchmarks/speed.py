@@ -73,7 +73,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, device: str, folder: Path) -> None:
         self.options, self.device, self.folder = options, device, folder
-        self.bf16 = bf16("auto")
+        self.bf16 = bf16("auto", device)
         self.dtype = torch.bfloat16 if self.bf16 else torch.float32
         self.square = square(options.square, self.dtype, device)
 

@@ -70,7 +70,7 @@ def encoder():
 @pytest.fixture
 def in_fp32(monkeypatch):
     """Searches that are rounded nowhere: what is in a batch changes nothing."""
-    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision: False)
+    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision, device: False)
 
 
 def save_labse(folder, sentences, dimension=32, seed=0):

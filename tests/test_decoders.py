@@ -8,11 +8,13 @@ from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 from vec2text import Fingerprint, Inverter, decoders
 from vec2text.config import DecoderConfig, ProjectionConfig
-from vec2text.decoders import END, load_decoder, open_decoder
+from vec2text.decoders import END, in_bf16, load_decoder, open_decoder
 
 SCRATCH = {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary_size": 400, "dropout": 0.0}
 
@@ -146,3 +148,21 @@ def test_a_decoder_keeps_the_precision_in_which_it_was_saved(gpt2, tmp_path, enc
     found = {precision: Inverter.from_pretrained(tmp_path / "half", device="cpu", precision=precision)
              for precision in (None, "fp32")}  # fmt: skip
     assert [next(i.decoder.parameters()).dtype for i in found.values()] == [torch.bfloat16, torch.float32]
+
+
+def test_in_bf16_weights_are_rounded_and_nothing_else():
+    """Llama's frequencies are no weights: rounded, they would turn far positions by the wrong angle."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50, tie_word_embeddings=True))
+    with torch.inference_mode():
+        rounded = in_bf16(llama)
+    assert {weight.dtype for weight in rounded.parameters()} == {torch.bfloat16}
+    assert not any(weight.requires_grad or weight.is_inference() for weight in rounded.parameters())
+    assert rounded.lm_head.weight is rounded.get_input_embeddings().weight
+    for ours, theirs in zip(rounded.buffers(), llama.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert ours.dtype == theirs.dtype == torch.float32
+    assert {weight.dtype for weight in llama.parameters()} == {torch.float32}
+    assert llama.training
+    assert not rounded.training

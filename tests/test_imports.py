@@ -29,7 +29,7 @@ ORDER = [
     },
     {"word_vectors", "endpoint", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"}
     | {"robustness", "exploration", "calibration", "constraints", "openings"},
-    {"encoders", "masks"},
+    {"encoders", "masks", "search"},
     {"fingerprint", "sources", "report", "insertion"},
     {"description", "cache", "figures", "rules"},
     {"inverter"},

@@ -11,7 +11,8 @@ from conftest import LetterEncoder
 from vec2text.calibration import Calibration
 from vec2text.decoding import explore, read
 from vec2text.edits import edits
-from vec2text.refinement import EXACT, RefinementStopped, refine
+from vec2text.refinement import RefinementStopped, refine
+from vec2text.search import EXACT
 
 
 @pytest.fixture
@@ -32,8 +33,28 @@ def test_no_rounds_are_plain_inversion_and_one_query_each(inverter, vectors):
 
 
 @pytest.mark.parametrize("in_bf16", [True, False])
+def test_the_first_text_is_plain_inversion_and_the_others_are_written_in_bf16(
+    inverter, encoder, vectors, monkeypatch, in_bf16
+):
+    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision, device: in_bf16)
+    types = []
+
+    def watched(decoder, prefixes, *arguments, **options):
+        types.append((decoder.dtype, prefixes.dtype))
+        return explore(decoder, prefixes, *arguments, **options)
+
+    monkeypatch.setattr("vec2text.refinement.explore", watched)
+    found = refine(inverter, encoder, vectors, rounds=2)
+    assert [result.history[0][0] for result in found] == inverter.invert(vectors)
+    later = torch.bfloat16 if in_bf16 else torch.float32
+    assert types[0] == (torch.float32, torch.float32)
+    assert set(types[1:]) == {(later, later)}
+    assert inverter.decoder.dtype == torch.float32
+
+
+@pytest.mark.parametrize("in_bf16", [True, False])
 def test_similarity_never_falls_and_is_that_of_the_text(inverter, encoder, vectors, monkeypatch, in_bf16):
-    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision: in_bf16)
+    monkeypatch.setattr("vec2text.refinement.bf16", lambda precision, device: in_bf16)
     found = refine(inverter, encoder, vectors, rounds=3, candidates=3)
     for result, vector in zip(found, vectors, strict=True):
         steps = [similarity(encoder, text, vector) for text, _ in result.history]
@@ -194,10 +215,10 @@ def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monk
             found[[text == aim for text in texts]] = target[0]
             return found
 
-    monkeypatch.setattr("vec2text.refinement._EDITS_EACH", 64)
+    monkeypatch.setattr("vec2text.search._EDITS_EACH", 64)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text == aim
-    monkeypatch.setattr("vec2text.refinement._EDITS_EACH", 0)
+    monkeypatch.setattr("vec2text.search._EDITS_EACH", 0)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text != aim
 
@@ -232,6 +253,8 @@ def test_the_likelihood_of_a_text_is_the_same_whoever_reads_it(inverter, vectors
     np.testing.assert_allclose(
         read(inverter.decoder, prefix, [ids[0][:1]]), expected_first(inverter, prefix, ids[0][0]), rtol=1e-4
     )
+    many = [ids[place % 3] for place in range(1030)]  # more than are read together
+    np.testing.assert_allclose(read(inverter.decoder, prefix, many), np.resize(expected, 1030), rtol=1e-4)
     padded = torch.cat([torch.randn(1, 2, prefix.shape[2]), prefix], 1)
     mask = torch.tensor([[0, 0, 1, 1, 1]])
     np.testing.assert_allclose(read(inverter.decoder, padded, ids, mask=mask), expected, rtol=1e-4)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from transformers.pytorch_utils import Conv1D
 
-from vec2text.steps import GPT2Steps, Steps, steps_of
+from vec2text.decoders import in_bf16
+from vec2text.steps import GPT2Steps, Steps, _lays_out, steps_of
 
 
 def gpt2(**options):
@@ -33,7 +33,7 @@ def walk(steps, mask=None, dtype=torch.float32):
     return found
 
 
-MASK = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 1, 1], [1, 1, 1]])
+MASK = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]])
 
 
 @torch.inference_mode()
@@ -75,20 +75,52 @@ def test_under_autocast_they_are_fine_enough(family):
         torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
 
 
-def test_weights_that_are_trained_on_are_laid_out_anew():
-    decoder = gpt2().to(torch.bfloat16)
+def train(decoder):
+    """A step of an optimiser that changes weights and tells nobody."""
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=0.2, fused=True)
+    for parameter in decoder.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(parameter.dtype)
+    optimizer.step()
+
+
+def overwrite(decoder):
+    """Weights of a decoder that is not trained, changed in their place."""
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+
+
+@pytest.mark.parametrize("change", [train, overwrite])
+def test_weights_that_changed_are_laid_out_anew(change):
+    decoder = gpt2().to(torch.bfloat16).requires_grad_(change is train)
     with torch.inference_mode():
         before = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
-    with torch.no_grad():
-        for layer in decoder.modules():
-            if isinstance(layer, Conv1D):
-                layer.weight.normal_(std=0.2)
-        decoder.lm_head.weight.normal_(std=0.2)
+    change(decoder)
     with torch.inference_mode():
         after = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
         expected = Steps(decoder).logits(inputs(2, 3).bfloat16())
     assert not torch.allclose(before, after, atol=0.5)
     torch.testing.assert_close(after, expected, atol=0.2, rtol=0.05)
+
+
+@pytest.mark.skipif(not _lays_out(), reason="this CPU has no products in bf16 to lay weights out for")
+def test_weights_that_are_not_trained_are_laid_out_once(monkeypatch):
+    asked = []
+    reorder = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight: asked.append(1) or reorder(weight))
+    decoder = in_bf16(gpt2())
+    GPT2Steps(decoder, 8), GPT2Steps(decoder, 8)
+    assert len(asked) == 2 * 4 + 1
+    GPT2Steps(gpt2().to(torch.bfloat16), 8), GPT2Steps(gpt2().to(torch.bfloat16), 8)  # may be trained meanwhile
+    assert len(asked) == 3 * 9
+
+
+def test_a_cpu_without_bf16_reads_in_it_all_the_same(monkeypatch):
+    monkeypatch.setattr("vec2text.steps._lays_out", lambda: False)
+    decoder = in_bf16(gpt2())
+    with torch.inference_mode():
+        ours = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
+        torch.testing.assert_close(ours, Steps(decoder).logits(inputs(2, 3).bfloat16()), atol=0.05, rtol=0.05)
 
 
 def test_only_plain_gpt2_has_steps_of_its_own():
@@ -101,5 +133,8 @@ def test_only_plain_gpt2_has_steps_of_its_own():
     adapted = gpt2()
     adapted.transformer.h[1].mlp.c_fc = torch.nn.Linear(32, 128)
     assert type(steps_of(adapted, 8)) is Steps
+    biased = gpt2()
+    biased.lm_head = torch.nn.Linear(32, 50)
+    assert type(steps_of(biased, 8)) is Steps
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     assert type(steps_of(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).eval(), 8)) is Steps

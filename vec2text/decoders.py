@@ -5,6 +5,7 @@ Knows nothing of vectors or prefixes.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,6 +28,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from vec2text.config import DecoderConfig
+from vec2text.steps import places_of
 from vec2text.storage import find_model
 
 END = "<|end|>"
@@ -159,7 +162,7 @@ def check_padding(decoder: Any, name: str, positions: int) -> None:
     padded = torch.cat([ids[:, :4], ids[:, :2], ids[:, 4:-2]], 1)  # two of no meaning, where a hypothesis is shorter
     mask = torch.ones_like(padded)
     mask[:, 4:6] = 0
-    places = (mask.cumsum(1) - 1).clamp(min=0)
+    places = places_of(mask)
     plain = decoder.base_model(inputs_embeds=embed(ids[:, :-2]), use_cache=False).last_hidden_state[:, -1]
     masked = {"attention_mask": mask, "position_ids": places}
     try:
@@ -214,6 +217,13 @@ def _add_lora(decoder: Any, config: DecoderConfig) -> None:
             parameter.data = parameter.data.float()
 
 
+@torch.inference_mode(False)
+def in_bf16(decoder: Any) -> Any:
+    """A copy of a decoder, to write with, that has its weights in bf16; what is no weight stays as fine as it was."""
+    weights = {id(w): nn.Parameter(w.detach().to(torch.bfloat16), requires_grad=False) for w in decoder.parameters()}
+    return copy.deepcopy(decoder, dict(weights)).eval()
+
+
 def quiet() -> None:
     """Keep transformers' own progress bars, one for each model that is opened, out of the terminal."""
     disable_progress_bar()
@@ -224,7 +234,7 @@ def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedM
 
     Args:
         name: folder or hub name.
-        precision: of the weights: `fp32` or `bf16`.
+        precision: of the weights: `fp32`, or `bf16`, which are not trained: small steps would be lost in rounding.
 
     Raises:
         ValueError: it cannot be loaded, or weights are missing in it.
@@ -243,6 +253,8 @@ def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedM
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(f"decoder {str(name)!r} lacks {len(missing)} weights, among them {missing[0]}")
+    if precision == "bf16":
+        decoder.requires_grad_(False)
     return decoder, tokenizer
 
 

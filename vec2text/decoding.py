@@ -2,7 +2,7 @@
 
 Knows no tokenizer and no text.
 
-Prefixes of one length need no padding and no mask; those that differ are padded on the left, and a mask says where.
+Prefixes of one length need no padding and no mask; those that differ are padded, and a mask says where.
 
 Shapes: B batch, P prefix tokens, H GPT hidden size, V vocabulary, K beams or alternatives, T text tokens.
 """
@@ -22,6 +22,9 @@ from vec2text.steps import steps_of
 
 Allowed = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Which tokens may come next, (B, V) bool, after those so far, (B, t), which have these logits, (B, V)."""
+
+
+_READ_TOGETHER = 512  # texts after one prefix, whose keys and values they hold once each
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def explore(
         prefixes: (R, P, H), each of which is read once.
         end_id: the token that ends a text.
         max_tokens: longest text.
-        mask: (R, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+        mask: (R, P) 1 where there is a prefix token, 0 where there is padding; None: there is none.
         after: the prefix of each of B texts; None: one text for each prefix.
         begin: the first tokens of each text; None: none.
         alternatives: K.
@@ -182,14 +185,17 @@ def explore(
 def read(
     decoder: Any, prefix: torch.Tensor, texts: Sequence[Sequence[int]], *, mask: torch.Tensor | None = None
 ) -> np.ndarray:
-    """The log-probability of each of N texts after one prefix, which is read once: (N,), in nats.
+    """The log-probability of each of N texts after one prefix: (N,), in nats.
 
     Args:
         decoder: a Hugging Face causal LM in eval mode.
         prefix: (1, P, H).
         texts: tokens of each, at least one, the end token included where it counts.
-        mask: (1, P) 1 where there is a prefix token, 0 where there is padding (on the left).
+        mask: (1, P) 1 where there is a prefix token, 0 where there is padding; None: there is none.
     """
+    if len(texts) > _READ_TOGETHER:
+        parts = [texts[start : start + _READ_TOGETHER] for start in range(0, len(texts), _READ_TOGETHER)]
+        return np.concatenate([read(decoder, prefix, part, mask=mask) for part in parts])
     device, longest = prefix.device, max(map(len, texts))
     steps = steps_of(decoder, prefix.shape[1] + longest)
     lengths = torch.tensor([len(tokens) for tokens in texts], device=device)
@@ -259,7 +265,8 @@ def _one_by_one(
     batch, device = len(prefixes), prefixes.device
     draws = None
     if options.sampled:
-        draws = torch.rand(batch, options.max_tokens, generator=generator, dtype=torch.float64).to(device)
+        draws = torch.rand(batch, options.max_tokens, generator=generator, dtype=torch.float64)
+        draws = draws.to(device, _widest(device))
     given = None if begin is None else _given(begin, batch, options.max_tokens).to(device)
     ids = torch.full((batch, options.max_tokens), end_id, device=device)
     alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
@@ -288,6 +295,11 @@ def _one_by_one(
     return ids
 
 
+def _widest(device: torch.device) -> torch.dtype:
+    """The finest type that it calculates in."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
     """One token a row, (B,), where the summed, filtered probabilities (B, V) first exceed the draw."""
     order = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
@@ -295,7 +307,9 @@ def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> tor
         logits, order = logits.topk(options.top_k)
     elif options.top_p is not None:
         logits, order = logits.sort(dim=-1, descending=True)
-    logits = logits.double() - logits.amax(-1, keepdim=True)  # so that no temperature makes the best one infinite
+    logits = logits.to(_widest(logits.device)) - logits.amax(
+        -1, keepdim=True
+    )  # so that no temperature makes the best one infinite
     probabilities = (logits / (1.0 if options.temperature is None else options.temperature)).softmax(-1)
     summed = probabilities.cumsum(-1)
     if options.top_p is not None:

@@ -11,7 +11,6 @@ Shapes: N sentences, D vector dimension, T tokens of the longest draft.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -20,6 +19,7 @@ import torch
 
 from vec2text.batches import Examples
 from vec2text.correction import Hypotheses, positions_of_prefix
+from vec2text.decoders import in_bf16
 from vec2text.decoding import Decoding, decode
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.inverter import Inverter
@@ -131,8 +131,8 @@ class Drafts:
 def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator) -> list[list[int]]:
     """Drafts of vectors (N, D) as token ids, without the end token, at each of TEMPERATURES in turn."""
     decoder, kind = inverter.decoder, inverter.device.type
-    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != decoder.dtype:
-        decoder = copy.deepcopy(decoder).to(torch.get_autocast_dtype(kind))  # weights cast once, not for every token
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16 != decoder.dtype:
+        decoder = in_bf16(decoder)  # weights cast once, not for every token
     was_training = decoder.training
     decoder.eval()
     drafts: list[list[int]] = [[] for _ in vectors]

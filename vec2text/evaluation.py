@@ -23,9 +23,10 @@ from vec2text.exploration import nearest
 from vec2text.fingerprint import Fingerprint
 from vec2text.intervals import Summed, bootstrap, mean
 from vec2text.inverter import Inverter
-from vec2text.refinement import EXACT, Reconstruction, refine
+from vec2text.refinement import Reconstruction, refine
 from vec2text.report import METRICS, Changed, EvaluationReport, Measured, Round, measure
 from vec2text.robustness import recall_at
+from vec2text.search import EXACT
 from vec2text.sentences import occurring
 
 _NEIGHBOURS = 10

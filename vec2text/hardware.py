@@ -9,12 +9,19 @@ import torch
 from accelerate import Accelerator
 
 
-def bf16(precision: str) -> bool:
-    """Whether to multiply in bf16."""
+def bf16(precision: str, device: str) -> bool:
+    """Whether to multiply in bf16.
+
+    Args:
+        precision: `bf16`, `fp32`, or `auto`: where that kind of device multiplies it fast.
+        device: its kind, such as `cpu` or `cuda`.
+    """
     if precision != "auto":
         return precision == "bf16"
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return False
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
 

@@ -33,6 +33,7 @@ from vec2text.pieces import Pieces
 from vec2text.projection import Projection
 from vec2text.rules import Rules
 from vec2text.sentences import case_variants
+from vec2text.steps import places_of
 from vec2text.storage import find_folder, written_whole
 from vec2text.vectors import check_rows
 
@@ -142,7 +143,7 @@ class Inverter(nn.Module):
         else:
             prefix, mask = self._correction_prefixes(vectors, hypotheses)  # (B, 3P + T' + 1, H)
             mask = torch.cat([mask, mask.new_ones(ids.shape)], 1)
-            masked = {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+            masked = {"attention_mask": mask, "position_ids": places_of(mask)}
         inputs = torch.cat([prefix, tokens], 1)  # (B, P + T, H)
         hidden = self.decoder.base_model(inputs_embeds=inputs, use_cache=False, **masked).last_hidden_state
         return hidden[:, prefix.shape[1] - 1 :]

@@ -22,7 +22,8 @@ def chunked_cross_entropy(
 ) -> torch.Tensor:
     """Mean cross-entropy of `hidden @ weight.T + bias` against `targets`, a float32 scalar.
 
-    Matrix products are in the autocast type where autocast is on; everything else is float32.
+    Matrix products are in the autocast type where autocast is on, and logits and their gradients are kept in it; what
+    is computed of them, and every sum, is float32.
 
     Args:
         hidden: (N, H).
@@ -45,18 +46,24 @@ def chunked_log_probabilities(
     found, chunk = [], max(1, _LOGITS // len(weight))
     for start in range(0, len(targets), chunk):
         logits = F.linear(hidden[start : start + chunk], weight, bias)  # (chunk, V)
-        found.append(_probabilities(logits).gather(1, targets[start : start + chunk, None]).squeeze(1))
-    return _log(torch.cat(found))
+        found.append(_split(logits, targets[start : start + chunk])[2])
+    return torch.cat(found)
 
 
-def _probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """In the place of the logits: computed in float32 and kept in their type, which is as fine as they are."""
+def _split(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Probabilities with 0 for the targets, in the place of the logits (N, V); their sum, and the targets' logarithm.
+
+    They are computed in float32 and kept in the type of the logits, which is as fine as those are. A probability near
+    1 it could not tell from 1: there the sum of the others says how far from it the target's is.
+    """
     with torch.autocast(logits.device.type, enabled=False):
-        return torch.softmax(logits, 1, out=logits)
-
-
-def _log(probabilities: torch.Tensor) -> torch.Tensor:
-    return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+        others = torch.softmax(logits, 1, out=logits)
+    place = (torch.arange(len(targets), device=targets.device), targets)
+    right = others[place].float()
+    others[place] = 0.0  # scatter_ would copy all of it on a CPU
+    rest = others.sum(1, dtype=torch.float32)
+    log = right.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return others, rest, torch.where(right > 0.5, torch.log1p(-rest.clamp_max(0.5)), log)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -78,13 +85,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, count, chunk):
             part, rows = targets[start : start + chunk], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
-            gradient = _probabilities(logits)
-            place = (torch.arange(len(part), device=part.device), part)
-            right = gradient[place]
-            loss -= _log(right).sum()
+            gradient, rest, log = _split(logits, part)
+            loss -= log.sum()
             if any(wanted):
                 # Probabilities less the truth are the gradient of the logits.
-                gradient[place] = (right.float() - 1).to(dtype)  # scatter_ would copy all of it on a CPU
+                gradient[torch.arange(len(part), device=part.device), part] = -rest.to(dtype)
                 if d_hidden is not None:
                     torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
                 if d_weight is not None:

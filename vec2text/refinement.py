@@ -10,20 +10,17 @@ else as it was.
 
 Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
 branches and edits: of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
-search that came so close went on to find the text, and searches of poor prospects get one new text a round: the more
-candidates are asked for, the poorer they may be.
+search that came so close went on to find the text, and searches of poor prospects get one branch a round, beside a
+correction: the more candidates are asked for, the poorer they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
 
 from __future__ import annotations
 
-import copy
-import heapq
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,22 +28,19 @@ import torch
 
 from vec2text.constraints import Constraints
 from vec2text.correction import Hypotheses
+from vec2text.decoders import in_bf16
 from vec2text.decoding import Path, explore, read
 from vec2text.edits import edits
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
 from vec2text.rules import Rules
+from vec2text.search import Proposal, Reading, Search
 from vec2text.vectors import unit
-
-EXACT = 0.9999
-"""Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
 _PROMISING = 0.48  # prospects times candidates from which on a search gets its whole share of the effort
 _EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
-_EDITS_EACH = 2  # edits that are compared for one branch
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
-_WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
 
 
 @dataclass(frozen=True)
@@ -94,107 +88,6 @@ class RefinementStopped(EncoderError):  # noqa: N818 - what was found before is 
         )
 
 
-_Reading = tuple[int, str | None]
-"""The place of a search, and the hypothesis that is read and corrected; None: plain inversion."""
-
-
-@dataclass(frozen=True)
-class _Proposal:
-    """A text that is to be written."""
-
-    place: int
-    """Of the search that it is for."""
-    source: str | None
-    """The hypothesis that is read and corrected; None: plain inversion."""
-    begin: tuple[int, ...] = ()
-    """Its first tokens."""
-    edited: bool = False
-    """Whether these are all of them: those of a kept hypothesis, edited."""
-
-    @property
-    def reading(self) -> _Reading:
-        """What the GPT reads before it writes."""
-        return self.place, self.source
-
-
-@dataclass
-class _Search:
-    """The search for one vector."""
-
-    place: int
-    target: np.ndarray
-    """(D,) of length 1."""
-    beams: int
-    corrects: bool
-    seen: dict[str, float] = field(default_factory=dict)
-    """Texts and their cosine to the target."""
-    written: dict[str, tuple[_Proposal, Path]] = field(default_factory=dict)
-    """How each text was written."""
-    corrected: dict[str, Path] = field(default_factory=dict)
-    """How the correction of each hypothesis was written."""
-    edited: dict[str, list[_Proposal]] = field(default_factory=dict)
-    """The likeliest edits of each hypothesis that was edited, in that order."""
-    promising: bool = True
-    """Whether it gets its whole share of the effort."""
-    tried: set[_Proposal] = field(default_factory=set)
-    history: list[tuple[str, int]] = field(default_factory=list)
-    spent: int = 0
-    """Rounds."""
-
-    @property
-    def best(self) -> str:
-        """The closest text; of equally close ones the first."""
-        return max(self.seen, key=self.seen.__getitem__)
-
-    @property
-    def found(self) -> bool:
-        """Whether the best text is exact, as far as the encoder can tell."""
-        return self.seen[self.best] >= EXACT
-
-    @property
-    def kept(self) -> list[str]:
-        """The closest texts, from which the search goes on."""
-        count = self.beams if self.promising else 1
-        return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
-
-    def corrections(self) -> list[_Proposal]:
-        """For each kept hypothesis its correction, if that is new."""
-        proposals = [_Proposal(self.place, text) for text in self.kept] if self.corrects else []
-        chosen = [proposal for proposal in proposals if proposal not in self.tried]
-        self.tried.update(chosen)
-        return chosen
-
-    def proposals(self, candidates: int) -> list[_Proposal]:
-        """For each kept hypothesis its most promising branches, and the likeliest edits where it was edited."""
-        chosen: list[_Proposal] = []
-        begun: set[tuple[int, ...]] = set()  # two texts may share a branch
-        for text in self.kept:
-            count = _WRITTEN * candidates
-            branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
-            own = [branch for _, branch in branches if branch.begin not in begun][:count]
-            begun |= {proposal.begin for proposal in own}
-            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
-            chosen += [*own, *islice(untried, _EDITS_EACH * candidates)]
-        self.tried.update(chosen)
-        return chosen
-
-    def reading(self, text: str) -> tuple[str | None, Path]:
-        """What the GPT reads, and what it would write then, where texts near `text` are looked for."""
-        if text in self.corrected:  # what is known of its faults tells best where to branch
-            return text, self.corrected[text]
-        proposal, path = self.written[text]
-        return proposal.source, path
-
-    def _branches(self, text: str) -> Iterator[tuple[float, _Proposal]]:
-        source, path = self.reading(text)
-        before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
-        for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
-            for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-                branch = _Proposal(self.place, source, (*path.ids[:place], token))
-                if np.isfinite(score) and branch not in self.tried:
-                    yield before[place] + score, branch
-
-
 def refine(
     inverter: Inverter,
     encoder: Encoder,
@@ -218,8 +111,9 @@ def refine(
         encoder: the one that made the vectors.
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
-        candidates: branches that are compared a round, for each of the hypotheses that are kept, beside its
-            correction; and from the second round on twice as many edits of the closest text. 0: nothing is refined.
+        candidates: branches that are compared a round: for each of the hypotheses that are kept, beside its
+            correction, or of all of them where the inverter has not learned to correct. From the second round on also
+            twice as many edits of the closest text. 0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -246,9 +140,16 @@ def refine(
     was_training = inverter.training
     inverter.eval()
     found: list[Reconstruction] = []
+
+    @cache  # made when it is first needed, and once
+    def writer() -> Any:
+        decoder = inverter.decoder
+        fast = decoder.dtype != torch.bfloat16 and bf16("auto", decoder.device.type)
+        return in_bf16(decoder) if fast else decoder
+
     try:
         for start in range(0, len(rows), batch_size):
-            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules)
+            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules, writer)
             try:
                 batch.refine(rounds, candidates)
             except (EncoderError, MemoryError) as error:
@@ -273,28 +174,21 @@ class _Batch:
         beams: int,
         max_tokens: int,
         rules: Rules | None,
+        writer: Callable[[], Any],
     ) -> None:
         self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
-        self.rules = rules
+        self.rules, self.writer = rules, writer
         corrects = inverter.correction is not None
-        self.searches = [_Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
+        self.searches = [Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
 
-    @cached_property
-    def _writer(self) -> Any:
-        """The decoder in bf16, where the hardware multiplies that fast."""
-        decoder = self.inverter.decoder
-        if decoder.dtype == torch.bfloat16 or not bf16("auto"):
-            return decoder
-        return copy.deepcopy(decoder).to(torch.bfloat16)
-
-    def _beginnings(self, candidates: int) -> list[_Proposal]:
+    def _beginnings(self, candidates: int) -> list[Proposal]:
         """The first proposals: plain inversion, or where words must be contained several texts that do."""
         if self.rules is None:
-            return [_Proposal(search.place, None) for search in self.searches]
+            return [Proposal(search.place, None) for search in self.searches]
         prefixes = self.inverter.prefixes(self.rows)  # (B, P, H)
         begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
-        return [_Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
+        return [Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
 
     def refine(self, rounds: int, candidates: int) -> None:
         """Search for as many rounds, each vector until it is found.
@@ -302,7 +196,7 @@ class _Batch:
         Raises:
             EncoderError: the encoder failed.
         """
-        self._propose(self._beginnings(candidates))
+        self._propose(self._beginnings(candidates), writer=self.inverter.decoder)  # plain inversion, to the last bit
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
             searches = [search for search in self.searches if not search.found]
@@ -314,9 +208,7 @@ class _Batch:
             searches = [search for search in searches if not search.found]
             if step > 1:
                 self._edit([search for search in searches if search.promising and search.best not in search.edited])
-            proposals = [
-                proposal for search in searches for proposal in search.proposals(self._share(search, candidates))
-            ]
+            proposals = [proposal for search in searches for proposal in search.proposals(candidates)]
             self._propose(proposals, candidates)
             if not corrections and not proposals:
                 break
@@ -330,17 +222,13 @@ class _Batch:
         for search in self.searches:
             search.history.append((search.best, len(search.seen)))
 
-    def _weigh(self, searches: Sequence[_Search], candidates: int) -> None:
+    def _weigh(self, searches: Sequence[Search], candidates: int) -> None:
         """Tell which searches are worth their effort, where the inverter has been calibrated."""
         calibration = self.inverter.calibration
         if calibration is not None and searches:
             nearest = np.array([search.seen[search.best] for search in searches])
             for search, prospect in zip(searches, calibration.prospects(nearest), strict=True):
                 search.promising = bool(prospect * candidates >= _PROMISING)
-
-    def _share(self, search: _Search, candidates: int) -> int:
-        """How many new texts are compared for each of its hypotheses."""
-        return candidates if search.promising else min(1, candidates)
 
     def results(self) -> list[Reconstruction | None]:
         """The best so far and the confidence in it; None for a vector for which no text has been compared yet."""
@@ -356,16 +244,17 @@ class _Batch:
                 found[place] = replace(result, confidence=float(sure))
         return found
 
-    def _propose(self, proposals: Sequence[_Proposal], count: int | None = None) -> None:
+    def _propose(self, proposals: Sequence[Proposal], count: int | None = None, writer: Any = None) -> None:
         """Write the proposals, encode the likeliest, together, and note how close they came.
 
         Args:
             proposals: what is written.
             count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
+            writer: the decoder that writes them; None: the one in bf16, which is fine enough.
         """
-        fresh: dict[tuple[int, str | None, bool], dict[str, tuple[_Proposal, Path]]] = {}
+        fresh: dict[tuple[int, str | None, bool], dict[str, tuple[Proposal, Path]]] = {}
         for part in self._parts(proposals):
-            paths = self._write(part)
+            paths = self._write(part, writer or self.writer())
             texts = self.inverter.texts([path.ids for path in paths])
             for proposal, path, text in zip(part, paths, texts, strict=True):
                 search = self.searches[proposal.place]
@@ -374,12 +263,10 @@ class _Batch:
                 if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
                     group = fresh.setdefault((proposal.place, proposal.source, proposal.edited), {})
                     group.setdefault(text, (proposal, path))
-        chosen: dict[tuple[int, str], tuple[_Proposal, Path]] = {}
+        chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
         for (place, _, edited), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked)
-            if count is not None:
-                limit = self._share(self.searches[place], count) * (_EDITS_EACH if edited else 1)
+            limit = len(ranked) if count is None else self.searches[place].share(count, edited)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
@@ -394,28 +281,26 @@ class _Batch:
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
             search.written[text] = written
 
-    def _edit(self, searches: Sequence[_Search]) -> None:
+    def _edit(self, searches: Sequence[Search]) -> None:
         """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
 
         Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
         """
-        end_id = self.inverter.end_id
+        end_id, writer = self.inverter.end_id, self.writer()
         readings = [
             (search.place, search.best if search.corrects else search.written[search.best][0].source)
             for search in searches
         ]
-        for part in self._parts([_Proposal(*reading) for reading in readings]):
+        for part in self._parts([Proposal(*reading) for reading in readings]):
             prefixes, mask = self._read([proposal.reading for proposal in part])
-            prefixes = prefixes.to(self._writer.dtype)
+            prefixes = prefixes.to(writer.dtype)
             texts = [self.searches[proposal.place].best for proposal in part]
             own = [
                 _without(self.searches[proposal.place].written[text][1].ids, end_id)
                 for proposal, text in zip(part, texts, strict=True)
             ]
             begin = [[*ids, end_id][: self.max_tokens] for ids in own]
-            paths = explore(
-                self._writer, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS
-            )
+            paths = explore(writer, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS)
             for row, (proposal, path, text) in enumerate(zip(part, paths, texts, strict=True)):
                 search = self.searches[proposal.place]
                 found = self._edited(path, text)
@@ -423,7 +308,7 @@ class _Batch:
                 search.edited[text] = []
                 if ids:
                     own_mask = None if mask is None else mask[row : row + 1]
-                    likelihoods = read(self._writer, prefixes[row : row + 1], ids, mask=own_mask)
+                    likelihoods = read(writer, prefixes[row : row + 1], ids, mask=own_mask)
                     best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
                     search.edited[text] = [replace(proposal, begin=tuple(ids[place]), edited=True) for place in best]
 
@@ -436,14 +321,14 @@ class _Batch:
         texts = self.inverter.texts([row[:-1] for row in rows])
         return {edited: row for edited, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
 
-    def _parts(self, proposals: Sequence[_Proposal], size: int = 256) -> Iterator[list[_Proposal]]:
+    def _parts(self, proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Proposal]]:
         """Proposals that are written together: their prefixes are alike."""
         for corrections in (False, True):
             kind = [proposal for proposal in proposals if (proposal.source is not None) == corrections]
             for start in range(0, len(kind), size):
                 yield kind[start : start + size]
 
-    def _read(self, readings: Sequence[_Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _read(self, readings: Sequence[Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the GPT reads before it writes: prefixes (R, P', H) and their mask. All are corrections, or none is."""
         inverter, rows = self.inverter, self.rows[[place for place, _ in readings]]
         if readings[0][1] is None:
@@ -453,11 +338,9 @@ class _Batch:
         hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
         return inverter.correction_prefixes(rows, hypotheses)  # (R, 3P + T + 1, H)
 
-    def _write(self, part: Sequence[_Proposal]) -> list[Path]:
+    def _write(self, part: Sequence[Proposal], writer: Any) -> list[Path]:
         readings = {reading: row for row, reading in enumerate(dict.fromkeys(proposal.reading for proposal in part))}
         prefixes, mask = self._read(list(readings))
-        # The first texts are those of plain inversion, to the last bit; from there on bf16 is fine enough.
-        writer = self._writer if self.memo else self.inverter.decoder
         return explore(
             writer,
             prefixes.to(writer.dtype),
@@ -484,7 +367,7 @@ def _without(ids: list[int], end_id: int) -> list[int]:
     return ids[:-1] if ids[-1] == end_id else ids
 
 
-def _result(search: _Search) -> Reconstruction:
+def _result(search: Search) -> Reconstruction:
     ranked = sorted(search.seen.items(), key=lambda item: -item[1])  # stable: of equally close ones the first stays
     hypotheses = tuple(Hypothesis(text, similarity) for text, similarity in ranked)
     best = hypotheses[0]

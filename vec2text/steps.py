@@ -2,9 +2,9 @@
 
 Knows nothing of how tokens are chosen.
 
-`Steps` is for every Hugging Face causal LM. `GPT2Steps` does the same arithmetic for GPT-2's architecture in a third of
-the operations: keys and values have their place before they are known, nothing is asked twice, and in bf16 on a CPU the
-weights are laid out once as the hardware wants them.
+`Steps` is for every Hugging Face causal LM. `GPT2Steps` does the same arithmetic for GPT-2's architecture with less
+around it: keys and values have their place before they are known, and in bf16 on a CPU the weights are laid out once as
+the hardware wants them.
 
 Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
 """
@@ -24,8 +24,10 @@ from transformers.pytorch_utils import Conv1D
 def steps_of(decoder: Any, room: int) -> Steps | GPT2Steps:
     """What reads with a decoder.
 
+    It is for inference: one that begins under `torch.inference_mode` goes on under it, and there are no gradients.
+
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a Hugging Face causal LM in eval mode; its weights stay as they are meanwhile.
         room: positions that it is expected to read; more are slower, not wrong.
     """
     return GPT2Steps(decoder, room) if _is_plain_gpt2(decoder) else Steps(decoder)
@@ -43,9 +45,11 @@ class Steps:
 
         Args:
             inputs: what is read after all that was read before.
-            mask: of all that has been read with it: 1, and 0 where there is padding on the left; None: there is none.
+            mask: of all that has been read with it, (B, all): 1, and 0 where there is padding; None: there is none.
         """
-        padded = {} if mask is None else {"attention_mask": mask, "position_ids": _positions(mask, inputs.shape[1])}
+        padded = (
+            {} if mask is None else {"attention_mask": mask, "position_ids": places_of(mask)[:, -inputs.shape[1] :]}
+        )
         output = self.decoder.base_model(inputs_embeds=inputs, past_key_values=self.cache, use_cache=True, **padded)
         found: torch.Tensor = output.last_hidden_state
         return found
@@ -81,7 +85,7 @@ class GPT2Steps:
         if mask is None:
             hidden, allowed = inputs + self.positions[start:stop], None
         else:
-            hidden = inputs + self.positions[_positions(mask, count)]
+            hidden = inputs + self.positions[places_of(mask)[:, -count:]]
             allowed = mask[:, None, None, :].bool()  # (B, 1, 1, read + T)
             if count > 1:
                 allowed = allowed & torch.ones(count, stop, dtype=torch.bool, device=mask.device).tril(start)
@@ -139,7 +143,10 @@ class _Layer:
     """What a layer of GPT-2 does."""
 
     def __init__(self, block: Any) -> None:
-        self.norm_1, self.norm_2, self.scale = block.ln_1, block.ln_2, block.attn.scaling
+        self.norm_1, self.norm_2, attention = block.ln_1, block.ln_2, block.attn
+        self.scale = attention.head_dim**-0.5 if attention.scale_attn_weights else 1.0
+        if attention.scale_attn_by_inverse_layer_idx:
+            self.scale /= attention.layer_idx + 1
         self.attend, self.project = _linear(block.attn.c_attn), _linear(block.attn.c_proj)
         self.widen, self.activate, self.narrow = _linear(block.mlp.c_fc), block.mlp.act, _linear(block.mlp.c_proj)
 
@@ -147,17 +154,26 @@ class _Layer:
 _LAID_OUT = WeakTensorKeyDictionary()  # weights in bf16 on a CPU: their version, and they as its products want them
 
 
+def _lays_out() -> bool:
+    """Whether this CPU and this torch have products of weights in bf16 that are laid out for them."""
+    mkldnn = torch.ops.mkldnn
+    return torch.backends.mkldnn.is_available() and bool(mkldnn._is_mkldnn_bf16_supported())
+
+
 class _Linear:
     """A matrix product and a bias; in bf16 on a CPU with weights that are laid out for it once, not in each product."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, transposed: bool) -> None:
         self.weight, self.bias, self.laid_out = weight.t() if transposed else weight, bias, None
-        if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
-            version = None if weight.is_inference() else weight._version
-            known, self.laid_out = _LAID_OUT.get(weight, (None, None))
-            if version is None or known != version:  # it was not there, or may have been trained since
-                self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
-                _LAID_OUT[weight] = (version, self.laid_out)
+        if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _lays_out():
+            return
+        # Optimisers may change a weight and not its version; one without gradient they leave alone.
+        kept = not (weight.requires_grad or weight.is_inference())
+        version, self.laid_out = _LAID_OUT.get(weight, (None, None))
+        if not kept or version != weight._version:
+            self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+            if kept:
+                _LAID_OUT[weight] = (weight._version, self.laid_out)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.laid_out is None:
@@ -170,9 +186,9 @@ def _linear(layer: Conv1D) -> _Linear:
     return _Linear(layer.weight, layer.bias, transposed=True)
 
 
-def _positions(mask: torch.Tensor, count: int) -> torch.Tensor:
-    """Of the last `count` inputs under a mask (B, all): (B, count)."""
-    return (mask.cumsum(1) - 1).clamp(min=0)[:, -count:]
+def places_of(mask: torch.Tensor) -> torch.Tensor:
+    """Where each input stands among those that count: (B, all), from a mask that is 0 where there is padding."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _is_plain_gpt2(decoder: Any) -> bool:
@@ -184,4 +200,5 @@ def _is_plain_gpt2(decoder: Any) -> bool:
         layer for block in blocks for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
     ]
     types = {weight.dtype for weight in decoder.parameters()}
-    return type(decoder.lm_head) is nn.Linear and all(type(layer) is Conv1D for layer in linear) and len(types) == 1
+    plain_head = type(decoder.lm_head) is nn.Linear and decoder.lm_head.bias is None
+    return plain_head and all(type(layer) is Conv1D for layer in linear) and len(types) == 1

@@ -100,9 +100,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         ValueError: the checkpoint is broken, batch_tokens is too small, or truncate keeps all of a vector.
     """
     AcceleratorState._reset_state()  # of an earlier fit in this process, perhaps of another precision
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(), mixed_precision="bf16" if bf16(config.precision) else "no"
-    )
+    kind = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
+    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if bf16(config.precision, kind) else "no")
     set_seed(config.seed + accelerator.process_index)
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa

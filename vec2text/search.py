@@ -1,0 +1,130 @@
+"""Search: for the text of one vector, what has been compared so far and what is worth trying next.
+
+Knows nothing of models: how a text was written and how close it came is noted down here by `refinement`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from vec2text.decoding import Path
+
+EXACT = 0.9999
+"""Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
+
+_EDITS_EACH = 2  # edits that are compared for one branch
+_WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
+
+
+Reading = tuple[int, str | None]
+"""The place of a search, and the hypothesis that is read and corrected; None: plain inversion."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A text that is to be written."""
+
+    place: int
+    """Of the search that it is for."""
+    source: str | None
+    """The hypothesis that is read and corrected; None: plain inversion."""
+    begin: tuple[int, ...] = ()
+    """Its first tokens."""
+    edited: bool = False
+    """Whether these are all of them: those of a kept hypothesis, edited."""
+
+    @property
+    def reading(self) -> Reading:
+        """What the GPT reads before it writes."""
+        return self.place, self.source
+
+
+@dataclass
+class Search:
+    """The search for one vector."""
+
+    place: int
+    target: np.ndarray
+    """(D,) of length 1."""
+    beams: int
+    corrects: bool
+    seen: dict[str, float] = field(default_factory=dict)
+    """Texts and their cosine to the target."""
+    written: dict[str, tuple[Proposal, Path]] = field(default_factory=dict)
+    """How each text was written."""
+    corrected: dict[str, Path] = field(default_factory=dict)
+    """How the correction of each hypothesis was written."""
+    edited: dict[str, list[Proposal]] = field(default_factory=dict)
+    """The likeliest edits of each hypothesis that was edited, in that order."""
+    promising: bool = True
+    """Whether it gets its whole share of the effort."""
+    tried: set[Proposal] = field(default_factory=set)
+    history: list[tuple[str, int]] = field(default_factory=list)
+    spent: int = 0
+    """Rounds."""
+
+    @property
+    def best(self) -> str:
+        """The closest text; of equally close ones the first."""
+        return max(self.seen, key=self.seen.__getitem__)
+
+    @property
+    def found(self) -> bool:
+        """Whether the best text is exact, as far as the encoder can tell."""
+        return self.seen[self.best] >= EXACT
+
+    @property
+    def kept(self) -> list[str]:
+        """The closest texts, from which the search goes on."""
+        count = self.beams if self.promising else 1
+        return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
+
+    def share(self, candidates: int, edited: bool = False) -> int:
+        """How many new texts are compared for a hypothesis: branches, or edits of it."""
+        return (candidates if self.promising else min(1, candidates)) * (_EDITS_EACH if edited else 1)
+
+    def corrections(self) -> list[Proposal]:
+        """For each kept hypothesis its correction, if that is new."""
+        proposals = [Proposal(self.place, text) for text in self.kept] if self.corrects else []
+        chosen = [proposal for proposal in proposals if proposal not in self.tried]
+        self.tried.update(chosen)
+        return chosen
+
+    def proposals(self, candidates: int) -> list[Proposal]:
+        """For each kept hypothesis its most promising branches, and the likeliest edits where it was edited.
+
+        Args:
+            candidates: how many of them are to be compared, as `share` tells.
+        """
+        chosen: list[Proposal] = []
+        begun: set[tuple[int, ...]] = set()  # two texts may share a branch
+        for text in self.kept:
+            count = _WRITTEN * self.share(candidates)
+            branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
+            own = [branch for _, branch in branches if branch.begin not in begun][:count]
+            begun |= {proposal.begin for proposal in own}
+            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
+            chosen += [*own, *islice(untried, self.share(candidates, edited=True))]
+        self.tried.update(chosen)
+        return chosen
+
+    def reading(self, text: str) -> tuple[str | None, Path]:
+        """What the GPT reads, and what it would write then, where texts near `text` are looked for."""
+        if text in self.corrected:  # what is known of its faults tells best where to branch
+            return text, self.corrected[text]
+        proposal, path = self.written[text]
+        return proposal.source, path
+
+    def _branches(self, text: str) -> Iterator[tuple[float, Proposal]]:
+        source, path = self.reading(text)
+        before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
+        for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
+            for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
+                branch = Proposal(self.place, source, (*path.ids[:place], token))
+                if np.isfinite(score) and branch not in self.tried:
+                    yield before[place] + score, branch
