@@ -80,7 +80,8 @@ def training_operations(inverter: Inverter, lengths: np.ndarray) -> float:
     sequences = prefix + lengths  # the end is predicted, not read
     projected, inner, head = _counts(inverter)
     config = inverter.decoder.config
-    attention = 4 * config.num_hidden_layers * config.hidden_size * float((sequences**2).sum())
+    read = float((sequences * (sequences + 1) / 2).sum())  # each place reads those before it, and itself
+    attention = 4 * config.num_hidden_layers * config.hidden_size * read
     return 3.0 * (
         2 * (inner * sequences.sum() + head * predicted.sum() + projected * len(lengths)) + attention
     )  # forward, and twice as much backward

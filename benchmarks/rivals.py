@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from turns import synchronize
 
 from vec2text.inverter import Inverter
 
@@ -86,14 +87,11 @@ class Labelled(nn.Module):
     def __init__(self, inverter: Inverter) -> None:
         super().__init__()
         self.projection, self.decoder = inverter.projection, inverter.decoder
-        self.tokens = 0
-        """Text tokens learned from, ends included."""
 
     def forward(
         self, vectors: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The loss; the text's end is its last token."""
-        self.tokens += int(attention_mask.sum())
         tokens = self.decoder.get_input_embeddings()(input_ids)  # (B, T, H)
         prefix = self.projection(vectors).to(tokens.dtype)  # (B, P, H)
         before = prefix.shape[:2]
@@ -127,16 +125,17 @@ def padded(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 class _Clock(TrainerCallback):
-    """When each step ended, and the tokens by then."""
+    """When the first steps, which do not count, were done, and when all were; the GPU is waited for only then."""
 
-    def __init__(self, module: Labelled) -> None:
-        self.module = module
-        self.marks: list[tuple[float, int]] = []
+    def __init__(self, device: str, warm: int, steps: int) -> None:
+        self.device, self.ends, self.done = device, (warm, warm + steps), 0
+        self.marks: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        if next(self.module.parameters()).is_cuda:
-            torch.cuda.synchronize()
-        self.marks.append((time.perf_counter(), self.module.tokens))
+        self.done += 1
+        if self.done in self.ends:
+            synchronize(self.device)
+            self.marks.append(time.perf_counter())
 
 
 class TrainerTraining:
@@ -174,17 +173,23 @@ class TrainerTraining:
 
     def run(self, steps: int, warm: int) -> float:
         """Text tokens a second over `steps` steps, after `warm` that do not count."""
-        clock = _Clock(self.module)
+        device = next(self.module.parameters()).device.type
+        clock, lengths = _Clock(device, warm, steps), []
+
+        def counted(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            lengths.append(sum(len(sample["input_ids"]) for sample in samples))
+            return padded(samples)
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as: that memory cannot be pinned where there is no GPU
             arguments = TrainingArguments(max_steps=warm + steps, **self.options)
             trainer = Trainer(
-                self.module, arguments, data_collator=padded, train_dataset=self.samples, callbacks=[clock]
+                self.module, arguments, data_collator=counted, train_dataset=self.samples, callbacks=[clock]
             )
             trainer.remove_callback(_printer(trainer))
             trainer.train()
-        (start, before), (end, after) = clock.marks[warm - 1], clock.marks[-1]
-        return (after - before) / (end - start)
+        start, end = clock.marks
+        return sum(lengths[warm : warm + steps]) / (end - start)
 
 
 def _printer(trainer: Trainer) -> Any:
