@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from vec2text.config import TrainingConfig
-from vec2text.optimizer import make_optimizers, schedule
+from vec2text.optimizer import Muon, make_optimizers, schedule
 
 
 def test_the_schedule_rises_then_falls_to_zero():
@@ -36,3 +37,28 @@ def test_muon_takes_the_matrices_of_the_layers_and_nothing_else(inverter):
     assert names == {f"decoder.transformer.h.{layer}.{kind}.weight" for layer in range(2) for kind in kinds}
     others = [id(p) for group in adamw.param_groups for p in group["params"]]
     assert sorted([*others, *turned]) == sorted(map(id, inverter.parameters()))
+
+
+def test_muon_steps_as_that_of_torch_does():
+    torch.manual_seed(0)
+    shapes = [(24, 24), (24, 72), (72, 24), (24, 24)]
+    ours, theirs = ([torch.nn.Parameter(torch.randn(shape)) for shape in shapes] for _ in range(2))
+    options = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    optimizers = Muon(ours, **options), torch.optim.Muon(theirs, **options)
+    start = [matrix.detach().clone() for matrix in ours]
+    with torch.no_grad():
+        for mine, other in zip(ours, theirs, strict=True):
+            other.copy_(mine)
+    for _ in range(3):
+        gradients = [torch.randn(shape) for shape in shapes]
+        for matrices, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for matrix, gradient in zip(matrices, gradients, strict=True):
+                matrix.grad = gradient.clone()
+            optimizer.step()
+    for before, mine, other in zip(start, ours, theirs, strict=True):
+        moved = (other - before).norm()
+        assert (mine - other).norm() < 0.02 * moved  # torch's products are in bf16
+    assert optimizers[0].state_dict().keys() == optimizers[1].state_dict().keys()
+    for mine, other in zip(ours, theirs, strict=True):
+        buffers = optimizers[0].state[mine]["momentum_buffer"], optimizers[1].state[other]["momentum_buffer"]
+        torch.testing.assert_close(*buffers)
