@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import LetterEncoder
 
+from vec2text import search
 from vec2text.calibration import Calibration
 from vec2text.decoding import explore, read
 from vec2text.edits import edits
@@ -215,10 +216,10 @@ def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monk
             found[[text == aim for text in texts]] = target[0]
             return found
 
-    monkeypatch.setattr("vec2text.search._EDITS_EACH", 64)
+    monkeypatch.setitem(search._EACH, "edit", 64)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text == aim
-    monkeypatch.setattr("vec2text.search._EDITS_EACH", 0)
+    monkeypatch.setitem(search._EACH, "edit", 0)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text != aim
 
@@ -257,7 +258,9 @@ def test_the_likelihood_of_a_text_is_the_same_whoever_reads_it(inverter, vectors
     np.testing.assert_allclose(read(inverter.decoder, prefix, many), np.resize(expected, 1030), rtol=1e-4)
     padded = torch.cat([torch.randn(1, 2, prefix.shape[2]), prefix], 1)
     mask = torch.tensor([[0, 0, 1, 1, 1]])
-    np.testing.assert_allclose(read(inverter.decoder, padded, ids, mask=mask), expected, rtol=1e-4)
+    for like in ([], ids[0], ids[2][:4], ids[1]):
+        np.testing.assert_allclose(read(inverter.decoder, prefix, ids, like), expected, rtol=1e-4)
+        np.testing.assert_allclose(read(inverter.decoder, padded, ids, like, mask=mask), expected, rtol=1e-4)
 
 
 def expected_first(inverter, prefix, token):

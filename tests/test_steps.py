@@ -55,6 +55,28 @@ def test_the_steps_of_gpt2_are_those_of_transformers(options, room, mask):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("family", [GPT2Steps, Steps])
+def test_a_fork_goes_on_from_earlier_and_leaves_the_other_alone(family, mask):
+    args = (gpt2(), 4)[: 2 if family is GPT2Steps else 1]
+    first, later, other, rows = inputs(5, 3), inputs(5, 4, seed=1), inputs(2, 3, seed=2), torch.tensor([3, 0])
+    masks = [None] * 4
+    if mask is not None:
+        masks = [torch.cat([some, some.new_ones(len(some), n)], 1) for some, n in ((mask, 0), (mask, 4), (mask, 6))]
+        masks.append(torch.cat([mask[rows], mask.new_ones(2, 5)], 1))
+    steps = family(*args)
+    steps.states(first, masks[0])
+    steps.states(later, masks[1])
+    forked = steps.fork(rows, 5)
+    found = forked.states(other, masks[3])
+    steps.states(inputs(5, 2, seed=3), masks[2])
+    plain = family(*args)
+    part = None if mask is None else masks[3][:, :5]
+    plain.states(torch.cat([first, later[:, :2]], 1)[rows], part)
+    torch.testing.assert_close(found, plain.states(other, masks[3]), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
 def test_in_bf16_they_differ_by_its_rounding():
     decoder = gpt2().to(torch.bfloat16)
     whole = walk(Steps(gpt2()))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from vec2text.loss import chunked_log_probabilities
@@ -183,7 +184,12 @@ def explore(
 
 @torch.inference_mode()
 def read(
-    decoder: Any, prefix: torch.Tensor, texts: Sequence[Sequence[int]], *, mask: torch.Tensor | None = None
+    decoder: Any,
+    prefix: torch.Tensor,
+    texts: Sequence[Sequence[int]],
+    like: Sequence[int] = (),
+    *,
+    mask: torch.Tensor | None = None,
 ) -> np.ndarray:
     """The log-probability of each of N texts after one prefix: (N,), in nats.
 
@@ -191,29 +197,46 @@ def read(
         decoder: a Hugging Face causal LM in eval mode.
         prefix: (1, P, H).
         texts: tokens of each, at least one, the end token included where it counts.
+        like: a text that many of them begin as: what they share with it is read once.
         mask: (1, P) 1 where there is a prefix token, 0 where there is padding; None: there is none.
     """
-    if len(texts) > _READ_TOGETHER:
-        parts = [texts[start : start + _READ_TOGETHER] for start in range(0, len(texts), _READ_TOGETHER)]
-        return np.concatenate([read(decoder, prefix, part, mask=mask) for part in parts])
-    device, longest = prefix.device, max(map(len, texts))
-    steps = steps_of(decoder, prefix.shape[1] + longest)
-    lengths = torch.tensor([len(tokens) for tokens in texts], device=device)
-    ids = pad_sequence([torch.tensor(tokens, device=device) for tokens in texts], batch_first=True)  # (N, T)
-    first = steps.logits(prefix, mask).log_softmax(-1)  # (1, V)
-    steps.keep(torch.zeros(len(ids), dtype=torch.long, device=device))
-    if mask is not None:
-        mask = torch.cat([mask.expand(len(ids), -1), mask.new_ones(ids[:, 1:].shape)], 1)
-    scores = first[0, ids[:, :1]]  # (N, 1)
-    if longest > 1:
-        inputs = decoder.get_input_embeddings()(ids[:, :-1])  # (N, T - 1, H)
-        hidden = steps.states(inputs, mask)
-        counted = torch.arange(1, ids.shape[1], device=device) < lengths.unsqueeze(1)  # (N, T - 1)
-        head = decoder.get_output_embeddings()
-        found = chunked_log_probabilities(hidden[counted], head.weight, head.bias, ids[:, 1:][counted])
-        scores = torch.cat([scores, scores.new_zeros(counted.shape).masked_scatter(counted, found)], 1)
-    summed: np.ndarray = scores.sum(1).float().cpu().numpy()
+    device, embed, head = prefix.device, decoder.get_input_embeddings(), decoder.get_output_embeddings()
+    trunk = torch.tensor([*like], dtype=torch.long, device=device)  # (t,)
+    room = prefix.shape[1] + max(map(len, texts))
+    steps = steps_of(decoder, max(room, prefix.shape[1] + len(trunk)))
+    inputs = torch.cat([prefix, embed(trunk).unsqueeze(0).to(prefix.dtype)], 1)  # (1, P + t, H)
+    known = None if mask is None else torch.cat([mask, mask.new_ones(1, len(trunk))], 1)
+    hidden = steps.states(inputs, known)[0, prefix.shape[1] - 1 :]  # (t + 1, H)
+    next_scores = head(hidden).float().log_softmax(-1)  # (t + 1, V)
+    before = F.pad(next_scores[:-1].gather(1, trunk.unsqueeze(1)).squeeze(1).cumsum(0), (1, 0))  # (t + 1,)
+    shared = np.array([_shared(text, like) for text in texts])
+    sums = torch.empty(len(texts), device=device)
+    for count in np.unique(shared):
+        group = np.flatnonzero(shared == count)
+        for members in np.split(group, range(_READ_TOGETHER, len(group), _READ_TOGETHER)):
+            rests = [torch.tensor(texts[member][count:], device=device) for member in members]
+            lengths = torch.tensor([len(rest) for rest in rests], device=device)
+            ids = pad_sequence(rests, batch_first=True)  # (n, T)
+            scores = before[count] + next_scores[count, ids[:, 0]]  # (n,)
+            if ids.shape[1] > 1:
+                forked = steps.fork(
+                    torch.zeros(len(ids), dtype=torch.long, device=device), prefix.shape[1] + int(count)
+                )
+                own = None if known is None else known[:, : prefix.shape[1] + int(count)].expand(len(ids), -1)
+                own = None if own is None else torch.cat([own, own.new_ones(ids[:, 1:].shape)], 1)
+                states = forked.states(embed(ids[:, :-1]).to(prefix.dtype), own)  # (n, T - 1, H)
+                counted = torch.arange(1, ids.shape[1], device=device) < lengths.unsqueeze(1)  # (n, T - 1)
+                found = chunked_log_probabilities(states[counted], head.weight, head.bias, ids[:, 1:][counted])
+                scores = scores + scores.new_zeros(counted.shape).masked_scatter(counted, found).sum(1)
+            sums[torch.from_numpy(members).to(device)] = scores
+    summed: np.ndarray = sums.cpu().numpy()
     return summed
+
+
+def _shared(text: Sequence[int], like: Sequence[int]) -> int:
+    """How many tokens a text begins with as another does, its last one left out."""
+    pairs = zip(text[:-1], like, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(text) - 1, len(like)))
 
 
 @torch.inference_mode()

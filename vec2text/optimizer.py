@@ -61,7 +61,7 @@ class Muon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step for all matrices that have a gradient."""
         assert closure is None
         for group in self.param_groups:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,15 @@ from vec2text.edits import edits
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
+from vec2text.merging import merges
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
+from vec2text.sentences import case_variants
 from vec2text.vectors import unit
 
 _PROMISING = 0.48  # prospects times candidates from which on a search gets its whole share of the effort
 _EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
+_MERGES = 64  # of a kept hypothesis that are looked at
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
 
@@ -199,7 +203,7 @@ class _Batch:
         self._propose(self._beginnings(candidates), writer=self.inverter.decoder)  # plain inversion, to the last bit
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
-            searches = [search for search in self.searches if not search.found]
+            begun = searches = [search for search in self.searches if not search.found]
             if step > 1:
                 self._weigh(searches, candidates)
             # Corrections first: the rest of the round goes on from what is closest then.
@@ -209,7 +213,12 @@ class _Batch:
             if step > 1:
                 self._edit([search for search in searches if search.promising and search.best not in search.edited])
             proposals = [proposal for search in searches for proposal in search.proposals(candidates)]
+            if step > 1:
+                proposals += [
+                    merge for search in searches if search.promising for merge in self._merges(search, candidates)
+                ]
             self._propose(proposals, candidates)
+            self._settle([search for search in begun if search.found])
             if not corrections and not proposals:
                 break
             for place in {proposal.place for proposal in (*corrections, *proposals)}:
@@ -252,7 +261,7 @@ class _Batch:
             count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
             writer: the decoder that writes them; None: the one in bf16, which is fine enough.
         """
-        fresh: dict[tuple[int, str | None, bool], dict[str, tuple[Proposal, Path]]] = {}
+        fresh: dict[tuple[int, str | None, str], dict[str, tuple[Proposal, Path]]] = {}
         for part in self._parts(proposals):
             paths = self._write(part, writer or self.writer())
             texts = self.inverter.texts([path.ids for path in paths])
@@ -261,25 +270,47 @@ class _Batch:
                 if proposal.source is not None and not proposal.begin:
                     search.corrected[proposal.source] = path
                 if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
-                    group = fresh.setdefault((proposal.place, proposal.source, proposal.edited), {})
+                    group = fresh.setdefault((proposal.place, proposal.source, proposal.kind), {})
                     group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
-        for (place, _, edited), found in fresh.items():
+        for (place, _, kind), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked) if count is None else self.searches[place].share(count, edited)
+            limit = len(ranked) if count is None else self.searches[place].share(count, kind)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
+        self._compare(list(chosen))
+        for (place, text), written in chosen.items():
+            self.searches[place].written[text] = written
+
+    def _compare(self, texts: Sequence[tuple[int, str]]) -> None:
+        """Encode texts for the searches at some places, and note how close they came."""
         # The same text may be proposed for several vectors: it is encoded once.
-        unknown = list(dict.fromkeys(text for _, text in chosen if text not in self.memo))
+        unknown = list(dict.fromkeys(text for _, text in texts if text not in self.memo))
         if unknown:
             vectors = encode_checked(self.encoder, unknown, self.rows.shape[1])  # (n, D)
             self.memo.update(zip(unknown, unit(vectors), strict=True))
-        for (place, text), written in chosen.items():
+        for place, text in texts:
             search = self.searches[place]
             # Rounded: of texts that the encoder cannot tell apart the first stays, whatever else was in their batch.
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
-            search.written[text] = written
+
+    def _settle(self, searches: Sequence[Search]) -> None:
+        """Of what was found keep the likeliest case: many encoders read none, and only the GPT can tell."""
+        if not searches:
+            return
+        variants = [case_variants(search.best) for search in searches]
+        if self.rules is not None:
+            obeyed_by = self.rules.constraints.obeyed_by
+            variants = [[text for text in some if obeyed_by(text)] for some in variants]
+        owners = [search.place for search, some in zip(searches, variants, strict=True) for _ in some]
+        scores = self.inverter.log_probabilities(self.rows[owners], [text for some in variants for text in some])
+        parts = np.split(scores, np.cumsum([len(some) for some in variants])[:-1])
+        likeliest = [some[int(own.argmax())] for some, own in zip(variants, parts, strict=True)]
+        pairs = list(zip(searches, likeliest, strict=True))
+        self._compare([(search.place, text) for search, text in pairs if text not in search.seen])
+        for search, text in pairs:
+            search.prefer(text)
 
     def _edit(self, searches: Sequence[Search]) -> None:
         """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
@@ -308,9 +339,28 @@ class _Batch:
                 search.edited[text] = []
                 if ids:
                     own_mask = None if mask is None else mask[row : row + 1]
-                    likelihoods = read(writer, prefixes[row : row + 1], ids, mask=own_mask)
+                    likelihoods = read(writer, prefixes[row : row + 1], ids, path.ids, mask=own_mask)
                     best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
-                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), edited=True) for place in best]
+                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best]
+
+    def _merges(self, search: Search, candidates: int) -> list[Proposal]:
+        """The most promising texts that differ from a kept hypothesis as two others do, each in other places."""
+        texts = list(search.seen)
+        vectors = np.stack([self.memo[text] for text in texts])  # (n, D)
+        found: dict[str, tuple[float, str]] = {}
+        for base in search.kept:
+            promising = (item for item in merges(texts.index(base), texts, vectors, search.target))
+            for text, score in islice((item for item in promising if item[0] not in search.seen), _MERGES):
+                found[text] = max(found.get(text, (score, base)), (score, base))
+        best = sorted(found, key=lambda text: -found[text][0])[: search.share(candidates, "merge")]
+        chosen = []
+        for text in best:
+            ids = (*self.inverter.tokenizer(text, add_special_tokens=False)["input_ids"], self.inverter.end_id)
+            if len(ids) <= self.max_tokens:
+                base = found[text][1]
+                source = base if search.corrects else search.written[base][0].source
+                chosen.append(Proposal(search.place, source, ids, "merge"))
+        return chosen
 
     def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
         """The edits of a text, and their tokens with the end token."""

@@ -17,7 +17,10 @@ from vec2text.decoding import Path
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""
 
-_EDITS_EACH = 2  # edits that are compared for one branch
+_RESOLUTION = 1e-5
+"""Cosines of one text, encoded in two batches, differ by less than this."""
+
+_EACH = {"branch": 1, "edit": 2, "merge": 2}  # texts of each kind that are compared for one candidate
 _WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
 
 
@@ -35,8 +38,8 @@ class Proposal:
     """The hypothesis that is read and corrected; None: plain inversion."""
     begin: tuple[int, ...] = ()
     """Its first tokens."""
-    edited: bool = False
-    """Whether these are all of them: those of a kept hypothesis, edited."""
+    kind: str = "branch"
+    """`branch`; of an `edit` and a `merge` the first tokens are all of them."""
 
     @property
     def reading(self) -> Reading:
@@ -78,15 +81,21 @@ class Search:
         """Whether the best text is exact, as far as the encoder can tell."""
         return self.seen[self.best] >= EXACT
 
+    def prefer(self, text: str) -> None:
+        """Let a text that was compared be the best, if the encoder cannot tell it from the one that is."""
+        near = self.seen[self.best]
+        if self.seen[text] > near - _RESOLUTION:
+            self.seen = {text: near, **{other: score for other, score in self.seen.items() if other != text}}
+
     @property
     def kept(self) -> list[str]:
         """The closest texts, from which the search goes on."""
         count = self.beams if self.promising else 1
         return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
 
-    def share(self, candidates: int, edited: bool = False) -> int:
-        """How many new texts are compared for a hypothesis: branches, or edits of it."""
-        return (candidates if self.promising else min(1, candidates)) * (_EDITS_EACH if edited else 1)
+    def share(self, candidates: int, kind: str = "branch") -> int:
+        """How many new texts of a kind are compared: branches and edits for a hypothesis, merges in all."""
+        return (candidates if self.promising else min(1, candidates)) * _EACH[kind]
 
     def corrections(self) -> list[Proposal]:
         """For each kept hypothesis its correction, if that is new."""
@@ -109,7 +118,7 @@ class Search:
             own = [branch for _, branch in branches if branch.begin not in begun][:count]
             begun |= {proposal.begin for proposal in own}
             untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
-            chosen += [*own, *islice(untried, self.share(candidates, edited=True))]
+            chosen += [*own, *islice(untried, self.share(candidates, "edit"))]
         self.tried.update(chosen)
         return chosen
 

@@ -11,6 +11,7 @@ Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -63,6 +64,15 @@ class Steps:
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows of the batch, in this order; one may come more than once."""
         self.cache.batch_select_indices(rows)
+
+    def fork(self, rows: torch.Tensor, count: int) -> Steps:
+        """Another reader, which has read the first `count` inputs of these rows and goes on by itself."""
+        found = copy.copy(self)
+        found.cache = copy.deepcopy(self.cache)
+        if surplus := found.cache.get_seq_length() - count:
+            found.cache.crop(-surplus)
+        found.keep(rows)
+        return found
 
 
 class GPT2Steps:
@@ -122,6 +132,16 @@ class GPT2Steps:
             if len(rows) > memory.shape[1]:
                 self.memory[place] = memory = memory.new_empty(2, len(rows), *memory.shape[2:])
             memory[:, : len(rows), :, : self.read] = kept
+
+    def fork(self, rows: torch.Tensor, count: int) -> GPT2Steps:
+        """As of `Steps`."""
+        found = copy.copy(self)
+        found.read, found.batch, found.memory = count, len(rows), []
+        for memory in self.memory:
+            own = memory.new_empty(2, len(rows), *memory.shape[2:])
+            own[:, :, :, :count] = memory[:, rows, :, :count]
+            found.memory.append(own)
+        return found
 
     def _remember(self, place: int, fresh: torch.Tensor) -> torch.Tensor:
         """All keys and values of a layer, (2, B, heads, read + T, d), with fresh ones (2, B, heads, T, d)."""
