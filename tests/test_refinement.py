@@ -14,6 +14,7 @@ from vec2text.decoding import explore, read
 from vec2text.edits import edits
 from vec2text.refinement import RefinementStopped, refine
 from vec2text.search import EXACT
+from vec2text.sentences import case_variants
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_first_text_is_plain_inversion_and_the_others_are_written_in_bf16(
         types.append((decoder.dtype, prefixes.dtype))
         return explore(decoder, prefixes, *arguments, **options)
 
-    monkeypatch.setattr("vec2text.refinement.explore", watched)
+    monkeypatch.setattr("vec2text.writing.explore", watched)
     found = refine(inverter, encoder, vectors, rounds=2)
     assert [result.history[0][0] for result in found] == inverter.invert(vectors)
     later = torch.bfloat16 if in_bf16 else torch.float32
@@ -222,6 +223,71 @@ def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monk
     monkeypatch.setitem(search._EACH, "edit", 0)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text != aim
+
+
+def test_merged_texts_are_compared_the_most_promising_first(inverter, encoder, vectors, monkeypatch):
+    seen = []
+
+    def watched(base, texts, known, target):
+        np.testing.assert_allclose(known, encoder.encode(texts), atol=1e-5)
+        np.testing.assert_allclose(target, vectors[0], atol=1e-5)
+        seen.append(texts[base])
+        return iter([("Anna sees a red boat.", 0.9), (texts[0], 0.8), ("Anna", 0.7), ("The cat", 0.6)][len(seen) % 2 :])
+
+    monkeypatch.setattr("vec2text.writing.merges", watched)
+    monkeypatch.setitem(search._EACH, "merge", 1)
+    (one,) = refine(inverter, encoder, vectors[:1], rounds=2, candidates=1)
+    assert len(seen) == len(set(seen)) == 2  # all hypotheses that there are, each as the third text
+    (two,) = refine(inverter, encoder, vectors[:1], rounds=2, candidates=2)
+    tried = [
+        {"Anna sees a red boat.", "Anna", "The cat"} & {item.text for item in some.hypotheses} for some in (one, two)
+    ]
+    assert tried == [{"Anna sees a red boat."}, {"Anna sees a red boat.", "Anna"}]
+
+
+def test_of_what_the_encoder_cannot_tell_apart_the_likeliest_case_is_kept(inverter, vectors, monkeypatch):
+    class Blind(LetterEncoder):
+        """Reads no case, and takes one text for the right one, in any."""
+
+        aim = ""
+
+        def encode(self, texts):
+            found = super().encode([text.lower() for text in texts])
+            found[[text.lower() == self.aim for text in texts]] = vectors[0]
+            return found
+
+    def fewest_capitals(rows, texts):
+        assert len(rows) == len(texts)
+        return -np.array([sum(letter.isupper() for letter in text) for text in texts])
+
+    encoder = Blind()
+    monkeypatch.setattr(inverter, "log_probabilities", fewest_capitals)
+    first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
+    changed = 0
+    for hypothesis in first.hypotheses:
+        encoder.aim = hypothesis.text.lower()
+        (result,) = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)
+        if result.rounds:  # not the plain text, which is as plain inversion writes it
+            assert result.text == min(case_variants(hypothesis.text), key=lambda text: sum(map(str.isupper, text)))
+            assert result.similarity >= EXACT
+            changed += result.text != hypothesis.text
+    assert changed
+
+
+def test_a_variant_that_the_encoder_tells_apart_is_not_preferred(inverter, encoder, vectors):
+    first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
+    for aim in (hypothesis.text for hypothesis in first.hypotheses):
+
+        class Aimed(LetterEncoder):
+            right = aim
+
+            def encode(self, texts):
+                found = super().encode(texts)
+                found[[text == self.right for text in texts]] = vectors[0]
+                return found
+
+        (result,) = refine(inverter, Aimed(), vectors[:1], rounds=1, candidates=8)
+        assert result.text == aim
 
 
 def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(inverter, encoder, vectors):

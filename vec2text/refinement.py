@@ -2,49 +2,44 @@
 
 Knows nothing of files or of how an inverter is trained.
 
-Proposals are of three kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
+Proposals are of four kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
 vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
 some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
 read when it wrote that hypothesis. An edit is the closest text with words moved, left out, put in or exchanged, and all
-else as it was.
+else as it was. A merge differs from a kept hypothesis as two other texts do, each in other places.
 
 Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
-branches and edits: of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
-search that came so close went on to find the text, and searches of poor prospects get one branch a round, beside a
-correction: the more candidates are asked for, the poorer they may be.
+branches and edits, of several times as many as are asked for the likeliest, and the merges whose vectors are foretold
+to come closest. A calibrated inverter knows how often a search that came so close went on to find the text, and
+searches of poor prospects get one branch a round, beside a correction: the more candidates are asked for, the poorer
+they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
 from vec2text.constraints import Constraints
-from vec2text.correction import Hypotheses
 from vec2text.decoders import in_bf16
-from vec2text.decoding import Path, explore, read
-from vec2text.edits import edits
+from vec2text.decoding import Path
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
-from vec2text.merging import merges
 from vec2text.rules import Rules
-from vec2text.search import Proposal, Reading, Search
+from vec2text.search import Proposal, Search
 from vec2text.sentences import case_variants
 from vec2text.vectors import unit
+from vec2text.writing import Writer
 
 _PROMISING = 0.48  # prospects times candidates from which on a search gets its whole share of the effort
-_EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
-_MERGES = 64  # of a kept hypothesis that are looked at
-_TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ def refine(
         rounds: of proposals, after plain inversion; 0: none.
         candidates: branches that are compared a round: for each of the hypotheses that are kept, beside its
             correction, or of all of them where the inverter has not learned to correct. From the second round on also
-            twice as many edits of the closest text. 0: nothing is refined.
+            twice as many edits of the closest text, and up to twice as many merges. 0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -178,21 +173,14 @@ class _Batch:
         beams: int,
         max_tokens: int,
         rules: Rules | None,
-        writer: Callable[[], Any],
+        decoder: Callable[[], Any],
     ) -> None:
-        self.inverter, self.encoder, self.rows, self.max_tokens = inverter, encoder, rows, max_tokens
-        self.rules, self.writer = rules, writer
+        self.inverter, self.encoder, self.rows = inverter, encoder, rows
+        self.rules = rules
         corrects = inverter.correction is not None
         self.searches = [Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
-
-    def _beginnings(self, candidates: int) -> list[Proposal]:
-        """The first proposals: plain inversion, or where words must be contained several texts that do."""
-        if self.rules is None:
-            return [Proposal(search.place, None) for search in self.searches]
-        prefixes = self.inverter.prefixes(self.rows)  # (B, P, H)
-        begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
-        return [Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
+        self.writer = Writer(inverter, rows, self.searches, self.memo, max_tokens, rules, decoder)
 
     def refine(self, rounds: int, candidates: int) -> None:
         """Search for as many rounds, each vector until it is found.
@@ -200,7 +188,9 @@ class _Batch:
         Raises:
             EncoderError: the encoder failed.
         """
-        self._propose(self._beginnings(candidates), writer=self.inverter.decoder)  # plain inversion, to the last bit
+        self._propose(
+            self.writer.beginnings(candidates), decoder=self.inverter.decoder
+        )  # plain inversion, to the last bit
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
             begun = searches = [search for search in self.searches if not search.found]
@@ -210,13 +200,10 @@ class _Batch:
             corrections = [proposal for search in searches for proposal in search.corrections()]
             self._propose(corrections)
             searches = [search for search in searches if not search.found]
-            if step > 1:
-                self._edit([search for search in searches if search.promising and search.best not in search.edited])
+            promising = [search for search in searches if search.promising and step > 1]
+            self.writer.edit([search for search in promising if search.best not in search.edited])
             proposals = [proposal for search in searches for proposal in search.proposals(candidates)]
-            if step > 1:
-                proposals += [
-                    merge for search in searches if search.promising for merge in self._merges(search, candidates)
-                ]
+            proposals += [merge for search in promising for merge in self.writer.merges(search, candidates)]
             self._propose(proposals, candidates)
             self._settle([search for search in begun if search.found])
             if not corrections and not proposals:
@@ -253,25 +240,22 @@ class _Batch:
                 found[place] = replace(result, confidence=float(sure))
         return found
 
-    def _propose(self, proposals: Sequence[Proposal], count: int | None = None, writer: Any = None) -> None:
+    def _propose(self, proposals: Sequence[Proposal], count: int | None = None, decoder: Any = None) -> None:
         """Write the proposals, encode the likeliest, together, and note how close they came.
 
         Args:
             proposals: what is written.
             count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
-            writer: the decoder that writes them; None: the one in bf16, which is fine enough.
+            decoder: the one that writes them; None: the one in bf16, which is fine enough.
         """
         fresh: dict[tuple[int, str | None, str], dict[str, tuple[Proposal, Path]]] = {}
-        for part in self._parts(proposals):
-            paths = self._write(part, writer or self.writer())
-            texts = self.inverter.texts([path.ids for path in paths])
-            for proposal, path, text in zip(part, paths, texts, strict=True):
-                search = self.searches[proposal.place]
-                if proposal.source is not None and not proposal.begin:
-                    search.corrected[proposal.source] = path
-                if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
-                    group = fresh.setdefault((proposal.place, proposal.source, proposal.kind), {})
-                    group.setdefault(text, (proposal, path))
+        for proposal, path, text in self.writer.write(proposals, decoder):
+            search = self.searches[proposal.place]
+            if proposal.source is not None and not proposal.begin:
+                search.corrected[proposal.source] = path
+            if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
+                group = fresh.setdefault((proposal.place, proposal.source, proposal.kind), {})
+                group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
         for (place, _, kind), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
@@ -311,110 +295,6 @@ class _Batch:
         self._compare([(search.place, text) for search, text in pairs if text not in search.seen])
         for search, text in pairs:
             search.prefer(text)
-
-    def _edit(self, searches: Sequence[Search]) -> None:
-        """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
-
-        Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
-        """
-        end_id, writer = self.inverter.end_id, self.writer()
-        readings = [
-            (search.place, search.best if search.corrects else search.written[search.best][0].source)
-            for search in searches
-        ]
-        for part in self._parts([Proposal(*reading) for reading in readings]):
-            prefixes, mask = self._read([proposal.reading for proposal in part])
-            prefixes = prefixes.to(writer.dtype)
-            texts = [self.searches[proposal.place].best for proposal in part]
-            own = [
-                _without(self.searches[proposal.place].written[text][1].ids, end_id)
-                for proposal, text in zip(part, texts, strict=True)
-            ]
-            begin = [[*ids, end_id][: self.max_tokens] for ids in own]
-            paths = explore(writer, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS)
-            for row, (proposal, path, text) in enumerate(zip(part, paths, texts, strict=True)):
-                search = self.searches[proposal.place]
-                found = self._edited(path, text)
-                ids = [tokens for edited, tokens in found.items() if edited not in search.seen]
-                search.edited[text] = []
-                if ids:
-                    own_mask = None if mask is None else mask[row : row + 1]
-                    likelihoods = read(writer, prefixes[row : row + 1], ids, path.ids, mask=own_mask)
-                    best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
-                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best]
-
-    def _merges(self, search: Search, candidates: int) -> list[Proposal]:
-        """The most promising texts that differ from a kept hypothesis as two others do, each in other places."""
-        texts = list(search.seen)
-        vectors = np.stack([self.memo[text] for text in texts])  # (n, D)
-        found: dict[str, tuple[float, str]] = {}
-        for base in search.kept:
-            promising = (item for item in merges(texts.index(base), texts, vectors, search.target))
-            for text, score in islice((item for item in promising if item[0] not in search.seen), _MERGES):
-                found[text] = max(found.get(text, (score, base)), (score, base))
-        best = sorted(found, key=lambda text: -found[text][0])[: search.share(candidates, "merge")]
-        chosen = []
-        for text in best:
-            ids = (*self.inverter.tokenizer(text, add_special_tokens=False)["input_ids"], self.inverter.end_id)
-            if len(ids) <= self.max_tokens:
-                base = found[text][1]
-                source = base if search.corrects else search.written[base][0].source
-                chosen.append(Proposal(search.place, source, ids, "merge"))
-        return chosen
-
-    def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
-        """The edits of a text, and their tokens with the end token."""
-        tokenizer, end_id = self.inverter.tokenizer, self.inverter.end_id
-        rows = [[*path.ids[:place], token, *path.ids[place + gone :]] for place, token, gone in _changes(path, end_id)]
-        if moved := list(edits(text)):
-            rows += [[*row, end_id] for row in tokenizer(moved, add_special_tokens=False)["input_ids"]]
-        texts = self.inverter.texts([row[:-1] for row in rows])
-        return {edited: row for edited, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
-
-    def _parts(self, proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Proposal]]:
-        """Proposals that are written together: their prefixes are alike."""
-        for corrections in (False, True):
-            kind = [proposal for proposal in proposals if (proposal.source is not None) == corrections]
-            for start in range(0, len(kind), size):
-                yield kind[start : start + size]
-
-    def _read(self, readings: Sequence[Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the GPT reads before it writes: prefixes (R, P', H) and their mask. All are corrections, or none is."""
-        inverter, rows = self.inverter, self.rows[[place for place, _ in readings]]
-        if readings[0][1] is None:
-            return inverter.prefixes(rows), None  # (R, P, H)
-        sources = [(self.searches[place], str(source)) for place, source in readings]
-        ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
-        hypotheses = Hypotheses.of(ids, np.stack([self.memo[text] for _, text in sources]))
-        return inverter.correction_prefixes(rows, hypotheses)  # (R, 3P + T + 1, H)
-
-    def _write(self, part: Sequence[Proposal], writer: Any) -> list[Path]:
-        readings = {reading: row for row, reading in enumerate(dict.fromkeys(proposal.reading for proposal in part))}
-        prefixes, mask = self._read(list(readings))
-        return explore(
-            writer,
-            prefixes.to(writer.dtype),
-            self.inverter.end_id,
-            self.max_tokens,
-            mask=mask,
-            after=[readings[proposal.reading] for proposal in part],
-            begin=[proposal.begin for proposal in part],
-            allowed=self.rules,
-        )
-
-
-def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
-    """Place, token, and how many tokens go there: none, or one."""
-    for place, tokens in enumerate(path.other_ids):
-        for token in tokens.tolist():
-            if token != end_id:
-                yield place, token, 0
-                if place + 1 < len(path.ids):
-                    yield place, token, 1
-
-
-def _without(ids: list[int], end_id: int) -> list[int]:
-    return ids[:-1] if ids[-1] == end_id else ids
 
 
 def _result(search: Search) -> Reconstruction:

@@ -1,0 +1,173 @@
+"""Writing: what the GPT makes of proposals, and the edits and merged texts of what is closest.
+
+Knows nothing of encoders, or of which texts are worth comparing.
+
+Shapes: B vectors of a batch, D vector dimension, R readings, P prefix tokens, T tokens, H GPT hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from vec2text.correction import Hypotheses
+from vec2text.decoding import Path, explore, read
+from vec2text.edits import edits
+from vec2text.inverter import Inverter
+from vec2text.merging import merges
+from vec2text.rules import Rules
+from vec2text.search import Proposal, Reading, Search
+
+_EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
+_MERGES = 64  # of a kept hypothesis that are looked at
+_TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
+
+
+class Writer:
+    """Writes for the searches of a batch.
+
+    Args:
+        inverter: what writes.
+        rows: the vectors, (B, D).
+        searches: one for each of them.
+        known: the vectors, of length 1, of all texts that have been compared.
+        max_tokens: longest text.
+        rules: what every text must be like.
+        decoder: gives the decoder that writes all but plain inversion.
+    """
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        rows: torch.Tensor,
+        searches: Sequence[Search],
+        known: Mapping[str, np.ndarray],
+        max_tokens: int,
+        rules: Rules | None,
+        decoder: Callable[[], Any],
+    ) -> None:
+        self.inverter, self.rows, self.searches, self.known = inverter, rows, searches, known
+        self.max_tokens, self.rules, self.decoder = max_tokens, rules, decoder
+
+    def beginnings(self, candidates: int) -> list[Proposal]:
+        """The first proposals: plain inversion, or where words must be contained several texts that do."""
+        if self.rules is None:
+            return [Proposal(search.place, None) for search in self.searches]
+        prefixes = self.inverter.prefixes(self.rows)  # (B, P, H)
+        begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
+        return [Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
+
+    def write(self, proposals: Sequence[Proposal], decoder: Any = None) -> Iterator[tuple[Proposal, Path, str]]:
+        """Proposals, in some order, and what is written of each; `decoder` is not the one that writes otherwise."""
+        for part in _parts(proposals):
+            decoder = decoder or self.decoder()
+            readings = {reading: row for row, reading in enumerate(dict.fromkeys(one.reading for one in part))}
+            prefixes, mask = self._read(list(readings))
+            paths = explore(
+                decoder,
+                prefixes.to(decoder.dtype),
+                self.inverter.end_id,
+                self.max_tokens,
+                mask=mask,
+                after=[readings[proposal.reading] for proposal in part],
+                begin=[proposal.begin for proposal in part],
+                allowed=self.rules,
+            )
+            yield from zip(part, paths, self.inverter.texts([path.ids for path in paths]), strict=True)
+
+    def edit(self, searches: Sequence[Search]) -> None:
+        """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
+
+        Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
+        """
+        end_id = self.inverter.end_id
+        readings = [
+            (search.place, search.best if search.corrects else search.written[search.best][0].source)
+            for search in searches
+        ]
+        for part in _parts([Proposal(*reading) for reading in readings]):
+            decoder = self.decoder()
+            prefixes, mask = self._read([proposal.reading for proposal in part])
+            prefixes = prefixes.to(decoder.dtype)
+            texts = [self.searches[proposal.place].best for proposal in part]
+            own = [
+                _without(self.searches[proposal.place].written[text][1].ids, end_id)
+                for proposal, text in zip(part, texts, strict=True)
+            ]
+            begin = [[*ids, end_id][: self.max_tokens] for ids in own]
+            paths = explore(decoder, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS)
+            for row, (proposal, path, text) in enumerate(zip(part, paths, texts, strict=True)):
+                search = self.searches[proposal.place]
+                found = self._edited(path, text)
+                ids = [tokens for edited, tokens in found.items() if edited not in search.seen]
+                search.edited[text] = []
+                if ids:
+                    own_mask = None if mask is None else mask[row : row + 1]
+                    likelihoods = read(decoder, prefixes[row : row + 1], ids, path.ids, mask=own_mask)
+                    best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
+                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best]
+
+    def merges(self, search: Search, candidates: int) -> list[Proposal]:
+        """The most promising texts that differ from a kept hypothesis as two others do, each in other places."""
+        texts = list(search.seen)
+        vectors = np.stack([self.known[text] for text in texts])  # (n, D)
+        found: dict[str, tuple[float, str]] = {}
+        for base in search.kept:
+            promising = (item for item in merges(texts.index(base), texts, vectors, search.target))
+            for text, score in islice((item for item in promising if item[0] not in search.seen), _MERGES):
+                found[text] = max(found.get(text, (score, base)), (score, base))
+        best = sorted(found, key=lambda text: -found[text][0])[: search.share(candidates, "merge")]
+        chosen = []
+        for text in best:
+            ids = (*self.inverter.tokenizer(text, add_special_tokens=False)["input_ids"], self.inverter.end_id)
+            if len(ids) <= self.max_tokens:
+                base = found[text][1]
+                source = base if search.corrects else search.written[base][0].source
+                chosen.append(Proposal(search.place, source, ids, "merge"))
+        return chosen
+
+    def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
+        """The edits of a text, and their tokens with the end token."""
+        tokenizer, end_id = self.inverter.tokenizer, self.inverter.end_id
+        rows = [[*path.ids[:place], token, *path.ids[place + gone :]] for place, token, gone in _changes(path, end_id)]
+        if moved := list(edits(text)):
+            rows += [[*row, end_id] for row in tokenizer(moved, add_special_tokens=False)["input_ids"]]
+        texts = self.inverter.texts([row[:-1] for row in rows])
+        return {edited: row for edited, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
+
+    def _read(self, readings: Sequence[Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the GPT reads before it writes: prefixes (R, P', H) and their mask. All are corrections, or none is."""
+        inverter, rows = self.inverter, self.rows[[place for place, _ in readings]]
+        if readings[0][1] is None:
+            return inverter.prefixes(rows), None  # (R, P, H)
+        sources = [(self.searches[place], str(source)) for place, source in readings]
+        ids = [_without(search.written[text][1].ids, inverter.end_id) for search, text in sources]
+        hypotheses = Hypotheses.of(ids, np.stack([self.known[text] for _, text in sources]))
+        return inverter.correction_prefixes(rows, hypotheses)  # (R, 3P + T + 1, H)
+
+
+def _parts(proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Proposal]]:
+    """Proposals that are written together: their prefixes are alike."""
+    for corrections in (False, True):
+        kind = [proposal for proposal in proposals if (proposal.source is not None) == corrections]
+        for start in range(0, len(kind), size):
+            yield kind[start : start + size]
+
+
+def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
+    """Place, token, and how many tokens go there: none, or one."""
+    for place, tokens in enumerate(path.other_ids):
+        for token in tokens.tolist():
+            if token != end_id:
+                yield place, token, 0
+                if place + 1 < len(path.ids):
+                    yield place, token, 1
+
+
+def _without(ids: list[int], end_id: int) -> list[int]:
+    return ids[:-1] if ids[-1] == end_id else ids
