@@ -7,6 +7,7 @@ Shapes: B vectors of a batch, D vector dimension, R readings, P prefix tokens, T
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -23,6 +24,7 @@ from vec2text.merging import merges
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
+_CHANGES = 96  # of single tokens, the likeliest where they are made, that are read to their end
 _EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
 _MERGES = 64  # of a kept hypothesis that are looked at
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
@@ -159,14 +161,16 @@ def _parts(proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Prop
             yield kind[start : start + size]
 
 
-def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
-    """Place, token, and how many tokens go there: none, or one."""
-    for place, tokens in enumerate(path.other_ids):
-        for token in tokens.tolist():
+def _changes(path: Path, end_id: int) -> list[tuple[int, int, int]]:
+    """Place, token, and how many tokens go there, none or one: what costs least likelihood at that place, first."""
+    found = []
+    for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
+        for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
             if token != end_id:
-                yield place, token, 0
+                found.append((score, (place, token, 0)))
                 if place + 1 < len(path.ids):
-                    yield place, token, 1
+                    found.append((score - float(path.log_probabilities[place]), (place, token, 1)))
+    return [change for _, change in heapq.nlargest(_CHANGES, found, key=lambda item: item[0])]
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:
