@@ -10,8 +10,8 @@ from vec2text import Inverter
 from vec2text.config import ProjectionConfig
 from vec2text.correction import Hypotheses, positions_of_prefix
 from vec2text.decoders import load_decoder
-from vec2text.decoding import explore
 from vec2text.fingerprint import Fingerprint
+from vec2text.paths import explore
 from vec2text.refinement import RefinementStopped, refine
 
 

@@ -10,8 +10,8 @@ from vec2text import Inverter
 from vec2text.calibration import Calibration
 from vec2text.config import DecoderConfig, ProjectionConfig
 from vec2text.decoders import load_decoder
-from vec2text.decoding import explore
 from vec2text.fingerprint import Fingerprint
+from vec2text.paths import explore
 
 CALIBRATION = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
 

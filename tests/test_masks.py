@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vec2text import Constraints
-from vec2text.decoding import explore
+from vec2text.paths import explore
 from vec2text.pieces import missing, read
 
 

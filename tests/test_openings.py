@@ -6,7 +6,7 @@ from conftest import LetterEncoder
 
 from vec2text import Constraints, Fingerprint, Inverter, decoders
 from vec2text.config import DecoderConfig, ProjectionConfig
-from vec2text.decoding import rate
+from vec2text.paths import rate
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from conftest import LetterEncoder
 
 from vec2text import search
 from vec2text.calibration import Calibration
-from vec2text.decoding import explore, read
 from vec2text.edits import edits
+from vec2text.paths import explore, read
 from vec2text.refinement import RefinementStopped, refine
 from vec2text.search import EXACT
 from vec2text.sentences import case_variants

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from vec2text.constraints import Constraints
-from vec2text.decoding import explore
 from vec2text.masks import TokenMask
+from vec2text.paths import explore
 from vec2text.pieces import Pieces
 
 _KEPT = 3  # texts that the next word is put into

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from vec2text.decoding import rate
+from vec2text.paths import rate
 from vec2text.pieces import Pieces, is_whole
 
 

@@ -29,10 +29,10 @@ import torch
 
 from vec2text.constraints import Constraints
 from vec2text.decoders import in_bf16
-from vec2text.decoding import Path
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
+from vec2text.paths import Path
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Search
 from vec2text.sentences import case_variants

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from vec2text.decoding import Path
+from vec2text.paths import Path
 
 EXACT = 0.9999
 """Cosine from which on a text counts as found: the same text, encoded in another batch, differs by less."""

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from vec2text.correction import Hypotheses
-from vec2text.decoding import Path, explore, read
 from vec2text.edits import edits
 from vec2text.inverter import Inverter
 from vec2text.merging import merges
+from vec2text.paths import Path, explore, read
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
