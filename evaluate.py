@@ -119,9 +119,9 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
 def run(options: argparse.Namespace) -> None:
     """Read, decode, measure, write and print."""
     from vec2text.sources import embed_all, read_sentences
-    from vec2text.storage import newest_inverter, write_bytes_whole, write_text_whole
+    from vec2text.storage import default_inverter, write_bytes_whole, write_text_whole
 
-    model = Path(options.model or newest_inverter())
+    model = Path(options.model or default_inverter())
     kept = model.parent / "heldout.txt"
     if options.texts is None and not kept.is_file():
         raise ValueError(f"there is no {kept}, a run's own test sentences: check --model, or give --texts FILE")

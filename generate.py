@@ -165,7 +165,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     from vec2text.constraints import Constraints
     from vec2text.exploration import parse_sum
     from vec2text.sources import embed, embed_all, read_lines
-    from vec2text.storage import newest_inverter
+    from vec2text.storage import default_inverter
     from vec2text.vectors import batched, read_vectors
 
     constraints = Constraints(options.starts_with, options.must_contain or (), options.max_words)
@@ -190,7 +190,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     from vec2text.rows import Refining, add_nearest, line
 
     quiet()
-    model = options.model or newest_inverter()
+    model = options.model or default_inverter()
     inverter = Inverter.from_pretrained(model, device=options.device, precision=options.precision)
     fingerprint = inverter.fingerprint
     print(f"inverter: {model} ({fingerprint.encoder.name})", file=sys.stderr)

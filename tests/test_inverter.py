@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vec2text import Inverter
 from vec2text.calibration import Calibration
 from vec2text.config import DecoderConfig, ProjectionConfig
+from vec2text.correction import Correction
 from vec2text.decoders import load_decoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.paths import explore
@@ -213,6 +214,31 @@ def test_a_saved_inverter_holds_open_formats_only(inverter, tmp_path):
     alone = AutoModelForCausalLM.from_pretrained(tmp_path / "saved" / "decoder")
     assert alone.num_parameters() == inverter.decoder.num_parameters()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "saved" / "decoder")) == len(inverter.tokenizer)
+
+
+def test_a_compact_one_is_rounded_in_small_files_and_multiplied_in_fp32(inverter, batch, tmp_path, monkeypatch):
+    inverter.correction = Correction(3, 32)
+    torch.nn.init.normal_(inverter.correction.token)
+    monkeypatch.setattr("vec2text.inverter._FILE_SIZE", 30_000)
+    inverter.save_pretrained(tmp_path / "saved", compact=True, about="## Sources\n\nNobody.")
+    loaded = Inverter.from_pretrained(tmp_path / "saved", device="cpu")
+    assert (tmp_path / "saved" / "README.md").read_text().endswith("## Sources\n\nNobody.\n")
+    files = list((tmp_path / "saved").rglob("*.safetensors"))
+    assert len(files) > 3
+    assert max(path.stat().st_size for path in files) < 40_000
+    for name, weights in inverter.state_dict().items():
+        kept = loaded.state_dict()[name]
+        assert kept.dtype == torch.float32
+        assert torch.equal(kept, weights.bfloat16().float())
+    assert inverter.decoder.dtype == torch.float32
+    torch.testing.assert_close(loaded(*batch), inverter(*batch), rtol=0.02, atol=0)
+
+
+def test_the_one_in_the_package_is_what_is_loaded_where_none_is_named(inverter, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr("vec2text.storage._PRETRAINED", tmp_path)
+    inverter.save_pretrained(tmp_path / "minilm-en")
+    for names in ((), ("minilm-en",)):
+        assert torch.equal(Inverter.from_pretrained(*names, device="cpu")(*batch), inverter(*batch))
 
 
 @pytest.mark.parametrize("kind", ["zero_pad", "linear", "mlp"])

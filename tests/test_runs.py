@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import read_jsonl
 
 from vec2text import Inverter, runs
@@ -55,6 +56,47 @@ def test_a_run_with_correction_keeps_sentences_for_it_and_ends_with_an_inverter_
     corpus = build_corpus(config.data, lambda text: None)
     assert sorted(known) == sorted(corpus.texts[row] for row in corpus.rows("train"))
     assert inverter.training_summary["training sentences"] == len(corpus.rows("train"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "same", "said"),
+    [
+        ({}, ["projection", "correction"], "and projection and correction"),
+        ({"projection": ProjectionConfig("linear", 1)}, [], "alone: its projection is of another kind or length"),
+        ({"encoder": None}, [], "alone: its projection is for another encoder"),
+        ({"training": {"correction_fraction": 0.0}}, ["projection"], "and projection"),
+    ],
+)
+def test_a_run_starts_from_the_inverter_in_the_package(
+    config, other_labse, tmp_path, monkeypatch, caplog, changes, same, said
+):
+    monkeypatch.setattr("vec2text.storage._PRETRAINED", tmp_path)
+    started = []
+    monkeypatch.setattr(runs, "fit", lambda inverter, *rest: started.append(inverter) or rest[2].mkdir(exist_ok=True))
+    monkeypatch.setattr(runs, "_judge", lambda *arguments: {})
+    training = replace(config.training, correction_fraction=0.4)
+    runs.train(replace(config, name="base", training=training))
+    base = started.pop()
+    for module in (base.projection, base.correction):
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter)
+    base.save_pretrained(tmp_path / "minilm-en")
+    if "encoder" in changes:
+        changes = {"encoder": EncoderConfig(str(other_labse))}
+    changes = {**changes, "training": replace(training, **changes.get("training", {}))}
+    caplog.set_level("INFO", logger="vec2text")
+    runs.train(replace(config, name="mine", decoder=DecoderConfig("bundled"), **changes))
+    (mine,) = started
+    for name, weights in mine.decoder.state_dict().items():
+        assert torch.equal(weights, base.decoder.state_dict()[name])
+    for part in ("projection", "correction"):
+        if getattr(mine, part) is not None:
+            ours, theirs = ((getattr(one, part).state_dict()) for one in (mine, base))
+            alike = all(
+                ours[name].shape == theirs[name].shape and torch.equal(ours[name], theirs[name]) for name in ours
+            )
+            assert alike == (part in same)
+    assert caplog.messages.count(f"starting from the inverter in the package: its GPT {said}") == 1
 
 
 def test_too_few_sentences_for_both_kinds_are_refused(config):

@@ -1,5 +1,6 @@
 """Folders on disk: whole or untouched, whatever happens in between; found by folder or by hub name."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vec2text.storage import find_folder, recover, write_text_whole, written_whole
+from vec2text.storage import default_inverter, find_folder, recover, write_text_whole, written_whole
 
 
 def write(folder, text):
@@ -264,3 +265,24 @@ def test_a_small_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text_whole(tmp_path / "a.json", "\ud800")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "first")]
+
+
+# -- found where none is named --------------------------------------------------------------------------------------
+
+
+def test_the_newest_run_s_inverter_is_the_default_else_that_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr("vec2text.storage._PRETRAINED", tmp_path / "package")
+    runs = tmp_path / "runs"
+    assert default_inverter(runs) == tmp_path / "package" / "minilm-en" == find_folder("minilm-en")
+    for name, when in (("old", 100), ("new", 300), ("middle", 200)):
+        mark = runs / name / "inverter" / "inverter.json"
+        mark.parent.mkdir(parents=True)
+        mark.touch()
+        os.utime(mark, (when, when))
+    assert default_inverter(runs) == runs / "new" / "inverter"
+
+
+def test_a_folder_here_comes_before_the_inverter_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm-en").mkdir()
+    assert find_folder("minilm-en") == Path("minilm-en")

@@ -38,7 +38,11 @@ def command_parser(program: str, says: str, examples: str) -> Parser:
 def add_inverter_group(parser: Parser, title: str, *, encoder: str) -> argparse._ArgumentGroup:
     """The flags that say which inverter, with which encoder, and where; `encoder` says what the latter is for."""
     group = parser.add_argument_group(title)
-    group.add_argument("--model", metavar="PATH|ID", help="inverter folder or hub id (default: the newest under runs/)")
+    group.add_argument(
+        "--model",
+        metavar="PATH|ID",
+        help="inverter folder or hub id; minilm-en comes with the package (default: the newest under runs/, else that)",
+    )
     group.add_argument("--encoder", metavar="NAME", help=f"{encoder} (default: the inverter's own)")
     group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     return group

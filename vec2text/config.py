@@ -176,7 +176,8 @@ class DecoderConfig:
     """The GPT that writes the text."""
 
     name: str = MISSING
-    """`scratch` (random weights, own tokenizer), or a Hugging Face causal LM: hub name or folder."""
+    """`scratch` (random weights, own tokenizer), `bundled` (that of the inverter in the package, and where encoder and
+    projection are that inverter's, these too), or a Hugging Face causal LM: hub name or folder."""
     train: str = "all"
     """`all`: fine-tune the GPT. `lora`: learn low-rank additions to its matrices. `projection_only`: keep it frozen."""
     lora_rank: int | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from vec2text.config import DecoderConfig
 from vec2text.steps import places_of
-from vec2text.storage import find_model
+from vec2text.storage import bundled, find_model
 
 END = "<|end|>"
 """The end token of a scratch GPT, and of a loaded one that has no special token at all."""
@@ -52,7 +53,7 @@ def load_decoder(
     if config.name == "scratch":
         decoder, tokenizer = _scratch(config, texts, positions)
     else:
-        decoder, tokenizer = _named(config, positions)
+        decoder, tokenizer = _named(replace(config, name=place_of(config.name)), positions)
     if config.train == "projection_only":
         decoder.requires_grad_(False)
     elif config.train == "lora":
@@ -61,6 +62,11 @@ def load_decoder(
         older = decoder.gradient_checkpointing_enable  # its only name in earlier versions of transformers 5
         getattr(decoder, "activation_checkpointing_enable", older)({"use_reentrant": False})
     return decoder, tokenizer
+
+
+def place_of(name: str) -> str:
+    """Where a decoder is that a configuration names: `bundled` is that of the inverter in the package."""
+    return str(bundled() / "decoder") if name == "bundled" else name
 
 
 def find_decoder(name: str | Path) -> None:

@@ -74,8 +74,14 @@ class Description:
         }
         (folder / "inverter.json").write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
 
-    def write_card(self, folder: Path, decoder: str) -> None:
-        """Write the model card, README.md: what it inverts, with what `decoder`, how it was made, what was measured."""
+    def write_card(self, folder: Path, decoder: str, about: str = "") -> None:
+        """Write the model card, README.md: what it inverts, how it was made, what was measured.
+
+        Args:
+            folder: of the inverter.
+            decoder: the GPT in words.
+            about: what else there is to say, as Markdown.
+        """
         encoder, summary = self.fingerprint.encoder.name, self.training
         made = {key: value for key, value in summary.items() if not isinstance(value, dict)}
         lines = [
@@ -94,6 +100,7 @@ class Description:
             "It writes the sentence that its GPT finds likeliest for a vector: fluent text is no proof that it is the "
             "right one. Vectors of another encoder, or of longer or quite different texts, give wrong text. Do not use "
             "it to reveal what people wrote without their consent.",
+            *([about.strip()] if about.strip() else []),
         ]
         (folder / "README.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 

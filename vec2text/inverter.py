@@ -24,7 +24,7 @@ from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
 from vec2text.constraints import Constraints
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
-from vec2text.decoders import open_decoder
+from vec2text.decoders import in_bf16, open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.description import Description
 from vec2text.fingerprint import Fingerprint
@@ -34,8 +34,10 @@ from vec2text.projection import Projection
 from vec2text.rules import Rules
 from vec2text.sentences import case_variants
 from vec2text.steps import places_of
-from vec2text.storage import find_folder, written_whole
+from vec2text.storage import BUNDLED, find_folder, written_whole
 from vec2text.vectors import check_rows
+
+_FILE_SIZE = 15_000_000  # bytes, of a compact inverter's files
 
 
 class Inverter(nn.Module):
@@ -374,31 +376,39 @@ class Inverter(nn.Module):
 
     # -- saving and loading --------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, compact: bool = False, about: str = "") -> None:
         """Write the inverter to `folder`, in open formats; whatever was there is replaced only when all is written.
+
+        Args:
+            folder: a new one, or one that is replaced.
+            compact: weights rounded to bf16, in files of at most 15 MB; they are multiplied as precisely as these are.
+            about: Markdown that stands at the end of the model card.
 
         Raises:
             OSError: the folder cannot be written, or the disk is full; what was there before is untouched.
         """
         with written_whole(folder) as partial:
-            self.decoder.save_pretrained(partial / "decoder")
+            decoder = in_bf16(self.decoder) if compact else self.decoder
+            decoder.save_pretrained(partial / "decoder", **({"max_shard_size": _FILE_SIZE} if compact else {}))
             self.tokenizer.save_pretrained(partial / "decoder")
-            save_file(self.projection.state_dict(), partial / "projection.safetensors")
-            if self.correction is not None:
-                save_file(self.correction.state_dict(), partial / "correction.safetensors")
+            for name, module in (("projection", self.projection), ("correction", self.correction)):
+                if module is not None:
+                    weights = module.state_dict()
+                    kept = {key: value.bfloat16() for key, value in weights.items()} if compact else weights
+                    save_file(kept, partial / f"{name}.safetensors")
             description = self._description()
             description.write(partial)
             gpt = f"{self.decoder.config.model_type}, {self.decoder.num_parameters():,} parameters"
-            description.write_card(partial, gpt)
+            description.write_card(partial, gpt, about)
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: str | torch.device | None = None, precision: str | None = None
+        cls, name: str | Path = BUNDLED, *, device: str | torch.device | None = None, precision: str | None = None
     ) -> Inverter:
         """Load a saved inverter.
 
         Args:
-            name: a folder, or the id of a Hugging Face hub repository.
+            name: a folder, or the id of a Hugging Face hub repository; `minilm-en` comes with the package.
             device: where to put it; None: a GPU if there is one.
             precision: of the decoder's weights: `fp32` or `bf16`; None: that in which they were saved.
 

@@ -24,7 +24,7 @@ from vec2text.cache import encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig, TrainingConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.correction import positions_of_prefix
-from vec2text.decoders import check_padding, find_decoder, load_decoder
+from vec2text.decoders import check_padding, find_decoder, load_decoder, place_of
 from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.evaluation import Evaluation, Known, baselines, calibrate, evaluate, reliability
 from vec2text.fingerprint import Fingerprint
@@ -69,7 +69,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     for name in ("checkpoint", "inverter"):
         recover(folder / name)
     if config.decoder.name != "scratch":
-        find_decoder(config.decoder.name)
+        find_decoder(place_of(config.decoder.name))
     if encoder is None and config.encoder.kind != "precomputed":
         encoder = load_encoder(config.encoder)
     if encoder is None and config.training.correction_fraction:
@@ -98,6 +98,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     if corrects:
         check_padding(decoder, config.decoder.name, positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, longest, corrects)
+    _take_over(inverter, config.decoder.name)
     if encoder is not None:
         with state.main_process_first():
             vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
@@ -127,6 +128,25 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     fit(inverter, data, config.training, folder)
     del inverter, decoder  # the judged one takes their place in memory
     return _judge(folder, data, config.training) if state.is_main_process else {}
+
+
+def _take_over(inverter: Inverter, decoder: str) -> None:
+    """Where the decoder is the bundled inverter's, start from what else of that one fits, and say what."""
+    if decoder != "bundled":
+        return
+    other, also = Inverter.from_pretrained(device="cpu"), "and projection"
+    try:
+        other.fingerprint.check_encoder(inverter.fingerprint)
+        if other.projection.config == inverter.projection.config:
+            inverter.projection.load_state_dict(other.projection.state_dict())
+            if inverter.correction is not None and other.correction is not None:
+                inverter.correction.load_state_dict(other.correction.state_dict())
+                also = "and projection and correction"
+        else:
+            also = "alone: its projection is of another kind or length"
+    except ValueError:
+        also = "alone: its projection is for another encoder"
+    _log.info("starting from the inverter in the package: its GPT %s", also)
 
 
 def known_sentences(folder: Path, encoder: Encoder, fingerprint: Fingerprint) -> Known:

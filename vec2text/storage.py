@@ -15,6 +15,16 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+BUNDLED = "minilm-en"
+"""The inverter that comes with the package."""
+
+_PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def bundled() -> Path:
+    """The folder of the inverter that comes with the package."""
+    return _PRETRAINED / BUNDLED
+
 
 @contextmanager
 def written_whole(folder: str | Path) -> Iterator[Path]:
@@ -91,14 +101,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def find_folder(name: str | Path, only: list[str] | None = None) -> Path:
-    """The folder of that name here, else a snapshot of the Hugging Face hub repository `user/name`.
+    """The folder of that name here, the inverter that comes with the package, or a snapshot of a hub repository.
+
+    Args:
+        name: a folder, `minilm-en`, or `user/name` on the Hugging Face hub.
+        only: files that are wanted of a hub repository; None: all.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: there is none of them.
     """
     folder = Path(name)
     if folder.is_dir():
         return folder
+    if str(name) == BUNDLED:
+        return bundled()
     parts = str(name).split("/")
     if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~") or folder.parent.exists():
         raise ValueError(f"there is no folder {name}; expected a saved model here, or a hub repository user/name")
@@ -133,13 +149,7 @@ def find_model(name: str | Path) -> Path:
     return _from_hub(str(name), files)
 
 
-def newest_inverter(runs: Path = Path("runs")) -> Path:
-    """The inverter that was saved last by any run.
-
-    Raises:
-        ValueError: there is none.
-    """
+def default_inverter(runs: Path = Path("runs")) -> Path:
+    """The inverter that was saved last by any run, else the one that comes with the package."""
     found = sorted(runs.glob("*/inverter/inverter.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ValueError(f"no inverter under {runs}/: give --model, or train one (`make demo`, `python train.py`)")
-    return found[-1].parent
+    return found[-1].parent if found else bundled()
