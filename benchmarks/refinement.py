@@ -1,4 +1,4 @@
-"""What brings back how much for how many encoder queries: greedy, samples, branching, and learned correction.
+"""What brings back how much for how many encoder queries: greedy, samples, branches and edits, merges, correction.
 
 All methods start from the same inverter and the same held-out sentences. The table gives, for each method and budget,
 the encoder queries a vector, exact match and BLEU, and the share of the sentences that greedy decoding missed which
@@ -122,18 +122,19 @@ def main() -> None:
         for point in found:
             points.append(point)
             print(
-                f"{point.method:30}{point.budget:>14}{point.queries:>9.1f}{point.exact_match:>9.1%}{point.bleu:>7.1f}"
+                f"{point.method:40}{point.budget:>14}{point.queries:>9.1f}{point.exact_match:>9.1%}{point.bleu:>7.1f}"
                 f"{point.of_missed:>10.1%}" + ("" if point.seconds is None else f"{point.seconds:>10.2f}"),
                 flush=True,
             )
 
     print(f"{len(references):,} sentences of {np.mean([len(text.split()) for text in references]):.1f} words")
-    print(f"{'method':30}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}{'s/vector':>10}")
+    print(f"{'method':40}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}{'s/vector':>10}")
     show(samples(inverter, encoder, vectors, judge))
-    for method, learned in (("branching", None), ("correction and branching", correction)):
-        if method != "branching" and correction is None:
-            continue
-        inverter.correction = learned
+    methods = {"branches and edits": (None, 0), "with merges": (None, search._EACH["merge"])}
+    if correction is not None:
+        methods["with merges and correction"] = (correction, search._EACH["merge"])
+    for method, (learned, merged) in methods.items():
+        inverter.correction, search._EACH["merge"] = learned, merged
         for effort in ((1, 8), (options.rounds, options.candidates), options.large):
             before = time.perf_counter()
             found = refinement.refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])

@@ -21,7 +21,7 @@ FILLED = {
     "python": ["encoder.name=some:thing"],
     "precomputed": ["data.paths=[pairs.npz]"],
 }
-for name in ("everyday", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"):
+for name in ("everyday", "minilm_en", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"):
     FILLED[name] = ["data.paths=[some.txt]"]
 
 
