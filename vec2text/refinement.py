@@ -175,8 +175,7 @@ class _Batch:
         rules: Rules | None,
         decoder: Callable[[], Any],
     ) -> None:
-        self.inverter, self.encoder, self.rows = inverter, encoder, rows
-        self.rules = rules
+        self.inverter, self.encoder, self.rows, self.rules = inverter, encoder, rows, rules
         corrects = inverter.correction is not None
         self.searches = [Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
@@ -188,9 +187,8 @@ class _Batch:
         Raises:
             EncoderError: the encoder failed.
         """
-        self._propose(
-            self.writer.beginnings(candidates), decoder=self.inverter.decoder
-        )  # plain inversion, to the last bit
+        # Plain inversion, to the last bit.
+        self._propose(self.writer.beginnings(candidates), decoder=self.inverter.decoder)
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
             begun = searches = [search for search in self.searches if not search.found]
