@@ -15,8 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-DEMO := runs/demo/heldout
-demo: $(READY)  ## invert sentences at once, then train the inverter further on the shipped ones for 5 minutes
+demo: $(READY)  ## invert some sentences at once, then train an inverter for 5 minutes and invert held-out ones
 	@mkdir -p runs
 	$(BIN)/python generate.py --model minilm-en --text-file data/examples.en.txt --refine 5 --output runs/examples.txt
 	@echo "What came back from the vectors of some sentences, with the inverter that comes with the package:"
@@ -24,11 +23,10 @@ demo: $(READY)  ## invert sentences at once, then train the inverter further on 
 	@echo
 	$(BIN)/python train.py experiment=demo
 	@echo
-	$(BIN)/python generate.py --model minilm-en --vector $(DEMO).npy --output $(DEMO).before.txt
-	$(BIN)/python generate.py --model runs/demo/inverter --vector $(DEMO).npy --output $(DEMO).after.txt
+	$(BIN)/python generate.py --model runs/demo/inverter --vector runs/demo/heldout.npy --output runs/demo/heldout.inverted.txt
 	@echo
-	@echo "Held-out sentences, and what came back from their vectors alone, before and after training on such ones:"
-	@paste -d '\n' $(DEMO).txt $(DEMO).before.txt $(DEMO).after.txt | head -n 24 | sed 'N;N;s/\n/\n    before: /;s/\n\([^\n]*\)$$/\n    after:  \1/'
+	@echo "Held-out sentences, and what came back from their vectors alone:"
+	@paste -d '\n' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 24 | sed 'N;s/\n/\n    -> /'
 
 test: $(READY)  ## run the tests (offline, CPU)
 	$(BIN)/python -m pytest -n auto --cov=vec2text --cov-fail-under=90 --cov-report=term
