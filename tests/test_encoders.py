@@ -109,8 +109,8 @@ def timed(labse, monkeypatch):
 
     def made(seconds, **config):
         encoder, used = load(labse, **config), []
-        encode = encoder.model.encode
-        monkeypatch.setattr(encoder.model, "encode", lambda *a, **k: used.append(k["batch_size"]) or encode(*a, **k))
+        encode = encoder._encode
+        monkeypatch.setattr(encoder, "_encode", lambda some, size: (some and used.append(size)) or encode(some, size))
         monkeypatch.setattr(vec2text.encoders, "_TIMED_SENTENCES", PIECE)
         monkeypatch.setattr(vec2text.encoders, "_BATCH_SIZES", SIZES)
         ticks = iter([tick for i, took in enumerate(seconds) for tick in (100 * i, 100 * i + took)])

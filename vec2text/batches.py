@@ -8,6 +8,7 @@ Shapes: N sentences, B batch, D vector dimension, T text tokens, P prefix tokens
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from vec2text.cache import Vectors
 from vec2text.corpus import Corpus
 from vec2text.encoders import Encoder
+from vec2text.tokens import token_ids
 
 _CHUNK = 10_000
 
@@ -30,6 +32,10 @@ class Batch:
     """(B, T) text tokens, padded with zeros."""
     lengths: torch.Tensor
     """(B,) tokens of each text."""
+
+    def pinned(self) -> Batch:
+        """The same in memory from which a GPU fetches while it and the CPU go on."""
+        return Batch(self.vectors.pin_memory(), self.ids.pin_memory(), self.lengths)
 
 
 class Examples:
@@ -54,10 +60,10 @@ class Examples:
         ids, lengths = [], []
         for start in range(0, len(rows), _CHUNK):
             texts = [corpus.texts[row] for row in rows[start : start + _CHUNK]]
-            found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            found = token_ids(tokenizer, texts)
             lengths.append(np.fromiter((len(row) for row in found), np.int64, len(found)))
             short = [row for row in found if len(row) <= max_tokens]
-            ids.append(np.fromiter((token for row in short for token in row), np.int32))
+            ids.append(np.fromiter(chain.from_iterable(short), np.int32))
         every = np.concatenate(lengths)
         kept = every <= max_tokens
         self.vectors, self.rows, self.lengths = vectors, rows[kept], every[kept]

@@ -45,11 +45,12 @@ class Vectors:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Vectors of the given rows: (len(rows), D) float32, in their order."""
+        rows = np.asarray(rows)
         found = np.empty((len(rows), self.dimension), np.float32)
-        places = np.asarray(rows) // _SHARD
-        for shard in np.unique(places):
-            mine = places == shard
-            found[mine] = self.shards[shard][np.asarray(rows)[mine] % _SHARD]
+        order = np.argsort(rows, kind="stable")  # so that what is in a shard is read together
+        places = rows[order] // _SHARD
+        for mine in np.split(order, np.flatnonzero(np.diff(places)) + 1) if len(rows) else ():
+            found[mine] = self.shards[rows[mine[0]] // _SHARD][rows[mine] % _SHARD]
         return found
 
 

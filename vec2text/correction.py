@@ -44,7 +44,9 @@ class Hypotheses(NamedTuple):
 
     def to(self, device: torch.device) -> Hypotheses:
         """The same, elsewhere."""
-        return Hypotheses(*(tensor.to(device) for tensor in self))
+        pins = device.type == "cuda" and self.ids.device.type == "cpu"
+        pinned = [tensor.pin_memory() for tensor in self] if pins else list(self)
+        return Hypotheses(*(tensor.to(device, non_blocking=True) for tensor in pinned))
 
 
 class Correction(nn.Module):

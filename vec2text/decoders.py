@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
@@ -28,16 +29,17 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from vec2text.compact import is_compact, load_compact
 from vec2text.config import DecoderConfig
 from vec2text.steps import places_of
-from vec2text.storage import bundled, find_model
+from vec2text.storage import bundled, find_model, write_text_whole
 
 END = "<|end|>"
 """The end token of a scratch GPT, and of a loaded one that has no special token at all."""
 
 
 def load_decoder(
-    config: DecoderConfig, texts: Iterable[str], positions: int
+    config: DecoderConfig, texts: Iterable[str], positions: int, vocabulary: Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The GPT and tokenizer that `config` names; what of it is to be trained requires gradients.
 
@@ -45,13 +47,14 @@ def load_decoder(
         config: name, the sizes of a scratch GPT, what is trained and how.
         texts: training sentences, from which a scratch GPT's vocabulary is learned; else not read.
         positions: the longest prefix and text together, in tokens.
+        vocabulary: a file in which a scratch GPT's is kept; where it is there, the texts are not read.
 
     Raises:
         ValueError: no such model, it reads fewer positions, or it has no module for the low-rank additions.
     """
     decoder: Any
     if config.name == "scratch":
-        decoder, tokenizer = _scratch(config, texts, positions)
+        decoder, tokenizer = _scratch(config, texts, positions, vocabulary)
     else:
         decoder, tokenizer = _named(replace(config, name=place_of(config.name)), positions)
     if config.train == "projection_only":
@@ -223,6 +226,12 @@ def _add_lora(decoder: Any, config: DecoderConfig) -> None:
             parameter.data = parameter.data.float()
 
 
+def layers_of(decoder: Any) -> list[nn.Module]:
+    """The GPT's layers, in order: the longest list of modules in it."""
+    lists = [list(module) for module in decoder.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
 @torch.inference_mode(False)
 def in_bf16(decoder: Any) -> Any:
     """A copy of a decoder, to write with, that has its weights in bf16; what is no weight stays as fine as it was."""
@@ -249,7 +258,14 @@ def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedM
     try:
         find_decoder(name)
         tokenizer = AutoTokenizer.from_pretrained(str(name))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype, output_loading_info=True)
+        options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+        loaded: Any
+        if is_compact(folder := find_model(name)):
+            config = AutoConfig.from_pretrained(folder)
+            kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
+            loaded = kind.from_pretrained(None, config=config, state_dict=load_compact(folder), **options)
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(str(name), **options)
     except Exception as error:  # each backend of each architecture raises its own kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -265,9 +281,15 @@ def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedM
 
 
 def _scratch(
-    config: DecoderConfig, texts: Iterable[str], positions: int
+    config: DecoderConfig, texts: Iterable[str], positions: int, vocabulary: Path | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    tokenizer = _learn_tokenizer(texts, config.vocabulary_size or 0)
+    if vocabulary is not None and vocabulary.exists():
+        learned = Tokenizer.from_file(str(vocabulary))
+    else:
+        learned = _learn_vocabulary(texts, config.vocabulary_size or 0)
+        if vocabulary is not None:
+            write_text_whole(vocabulary, learned.to_str())
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learned, eos_token=END, clean_up_tokenization_spaces=False)
     sizes: dict[str, Any] = {  # DecoderConfig has seen to it that all are there
         "n_embd": config.hidden_size,
         "n_layer": config.layers,
@@ -289,7 +311,7 @@ def _scratch(
     return GPT2LMHeadModel(settings), tokenizer
 
 
-def _learn_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+def _learn_vocabulary(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """Byte-level BPE, as GPT-2's: every text can be written, and comes back to the letter."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -301,4 +323,4 @@ def _learn_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTo
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, clean_up_tokenization_spaces=False)
+    return tokenizer

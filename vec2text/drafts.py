@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from torch.compiler import set_stance
 
 from vec2text.batches import Examples
 from vec2text.correction import Hypotheses, positions_of_prefix
@@ -29,6 +30,7 @@ TEMPERATURES = (0.0, 0.5, 0.8)
 
 _POOL = 4096  # sentences drafted at a time
 _ROWS = 512  # decoded at a time
+_LARGER = 8  # times as many of both keep a GPU busy
 _TOP_K = 64  # of the sampled ones: rarer tokens make texts without end
 
 
@@ -106,14 +108,15 @@ class Drafts:
     def _draft(self) -> None:
         """Draft the next pool."""
         rank, parts = self.part
-        size = min(_POOL, max(1, len(self.examples) // parts))
+        pool = _POOL if self.inverter.device.type == "cpu" else _POOL * _LARGER
+        size = min(pool, max(1, len(self.examples) // parts))
         first = (self.pool * parts + rank) * size  # of an endless row of passes over the examples
         epochs, places = np.divmod(np.arange(first, first + size), len(self.examples))
         orders = {epoch: self._order(epoch) for epoch in set(epochs.tolist())}
         members = np.array([orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)])
         batch = self.examples.batch(members)
         generator = torch.Generator().manual_seed(hash((self.seed, self.pool, rank)) % 2**63)
-        with self.autocast():
+        with self.autocast(), set_stance("force_eager"):
             ids = write(self.inverter, batch.vectors, generator)
             found = encode_checked(self.encoder, self.inverter.texts(ids), batch.vectors.shape[1])
         right = [row[:n] for row, n in zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True)]
@@ -136,11 +139,12 @@ def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator)
     was_training = decoder.training
     decoder.eval()
     drafts: list[list[int]] = [[] for _ in vectors]
+    count = _ROWS if kind == "cpu" else _ROWS * _LARGER
     for number, temperature in enumerate(TEMPERATURES):
         rows = np.arange(number, len(vectors), len(TEMPERATURES))
         top_k = _TOP_K if temperature else None
         options = Decoding(temperature=temperature, top_k=top_k, max_tokens=inverter.max_tokens)
-        for some in np.array_split(rows, max(1, -(-len(rows) // _ROWS))):
+        for some in np.array_split(rows, max(1, -(-len(rows) // count))):
             with torch.autocast(kind, enabled=False):
                 prefixes = inverter.prefixes(vectors[some]).to(decoder.dtype)
                 written = decode(decoder, prefixes, inverter.end_id, options, generator)

@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.calibration import Calibration
+from vec2text.compact import save_compact
 from vec2text.config import ProjectionConfig
 from vec2text.constraints import Constraints
 from vec2text.correction import Correction, Hypotheses, positions_of_prefix
-from vec2text.decoders import in_bf16, open_decoder
+from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.description import Description
 from vec2text.fingerprint import Fingerprint
@@ -36,8 +37,6 @@ from vec2text.sentences import case_variants
 from vec2text.steps import places_of
 from vec2text.storage import BUNDLED, find_folder, written_whole
 from vec2text.vectors import check_rows
-
-_FILE_SIZE = 15_000_000  # bytes, of a compact inverter's files
 
 
 class Inverter(nn.Module):
@@ -119,17 +118,21 @@ class Inverter(nn.Module):
         Args:
             vectors: (B, D).
             ids: text tokens (B, T), anything beyond a row's length.
-            lengths: tokens of each text, (B,).
+            lengths: tokens of each text, (B,); on the CPU a GPU need not be waited for.
             hypotheses: what the texts are written from, beside the vectors; None: plain inversion.
         """
-        places = torch.arange(ids.shape[1] + 1, device=ids.device)
-        counted = places <= lengths.unsqueeze(1)  # (B, T + 1): T text tokens, then the end
-        targets = F.pad(ids, (0, 1), value=self.end_id)
-        targets = targets.masked_fill(places == lengths.unsqueeze(1), self.end_id)
-        hidden = self._text_states(vectors, ids, hypotheses)[counted]  # (counted tokens, H)
+        ends = lengths.to(ids.device, non_blocking=True).unsqueeze(1)  # (B, 1)
+        targets = F.pad(ids, (0, 1), value=self.end_id).scatter(1, ends, self.end_id)
+        counted = torch.arange(ids.shape[1] + 1, device=ids.device) <= ends  # (B, T + 1): T text tokens, then the end
+        if ids.device.type == "cuda":  # without asking it how many there are, which would be to wait for it
+            places = torch.nonzero_static(counted, size=int(lengths.sum()) + len(lengths))
+        else:
+            places = counted.nonzero()
+        rows, columns = places.unbind(1)
+        hidden = self._text_states(vectors, ids, hypotheses)[rows, columns]  # (counted tokens, H)
         head = self.decoder.get_output_embeddings()
         # Padding of texts is on the right and attention is causal: no counted token can see it, so it needs no mask.
-        loss = chunked_cross_entropy(hidden, head.weight, head.bias, targets[counted])
+        loss = chunked_cross_entropy(hidden, head.weight, head.bias, targets[rows, columns])
         if self.correction is not None and hypotheses is None:  # every step gives all parameters a gradient
             loss = loss + 0.0 * sum(parameter.sum() for parameter in self.correction.parameters())
         return loss
@@ -381,15 +384,22 @@ class Inverter(nn.Module):
 
         Args:
             folder: a new one, or one that is replaced.
-            compact: weights rounded to bf16, in files of at most 15 MB; they are multiplied as precisely as these are.
+            compact: the GPT's matrices rounded to int8, all else to bf16, in files of at most 15 MB; they are
+                multiplied as precisely as these are. transformers alone cannot read such a GPT.
             about: Markdown that stands at the end of the model card.
 
         Raises:
             OSError: the folder cannot be written, or the disk is full; what was there before is untouched.
+            ValueError: a compact one whose decoder is an adapter.
         """
+        if compact and getattr(self.decoder, "peft_config", None):
+            raise ValueError("this inverter's decoder is an adapter, which is small already: save it without compact")
         with written_whole(folder) as partial:
-            decoder = in_bf16(self.decoder) if compact else self.decoder
-            decoder.save_pretrained(partial / "decoder", **({"max_shard_size": _FILE_SIZE} if compact else {}))
+            if compact:
+                self.decoder.config.save_pretrained(partial / "decoder")
+                save_compact(self.decoder.state_dict(), partial / "decoder")
+            else:
+                self.decoder.save_pretrained(partial / "decoder")
             self.tokenizer.save_pretrained(partial / "decoder")
             for name, module in (("projection", self.projection), ("correction", self.correction)):
                 if module is not None:

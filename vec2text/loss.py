@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-_LOGITS = 2**23  # that exist at once; larger tensors glibc would ask the system for, page by page, each time
+_LOGITS = 2**23  # that exist at once on a CPU; larger tensors glibc would ask the system for, page by page, each time
+_LOGITS_ELSEWHERE = 2**27  # a GPU is kept busy by larger ones
 
 
 def chunked_cross_entropy(
@@ -43,11 +44,16 @@ def chunked_log_probabilities(
 
     Without gradient.
     """
-    found, chunk = [], max(1, _LOGITS // len(weight))
+    found, chunk = [], _chunk(weight)
     for start in range(0, len(targets), chunk):
         logits = F.linear(hidden[start : start + chunk], weight, bias)  # (chunk, V)
         found.append(_split(logits, targets[start : start + chunk])[2])
     return torch.cat(found)
+
+
+def _chunk(weight: torch.Tensor) -> int:
+    """Tokens whose logits under an output layer (V, H) exist at once."""
+    return max(1, (_LOGITS if weight.device.type == "cpu" else _LOGITS_ELSEWHERE) // len(weight))
 
 
 def _split(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -81,7 +87,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
-        chunk = max(1, _LOGITS // len(weight))
+        chunk = _chunk(weight)
         for start in range(0, count, chunk):
             part, rows = targets[start : start + chunk], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)

@@ -5,6 +5,7 @@ Knows nothing of how the configuration was composed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -94,7 +95,9 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     set_seed(config.training.seed)
     longest, corrects = config.data.max_tokens, bool(config.training.correction_fraction)
     positions = longest + positions_of_prefix(config.projection.prefix_length, longest if corrects else None)
-    decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions)
+    with state.main_process_first():
+        kept = _vocabulary_file(config, corpus)
+        decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions, kept)
     if corrects:
         check_padding(decoder, config.decoder.name, positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, longest, corrects)
@@ -244,6 +247,13 @@ def _same_data(folder: Path, corpus: Corpus, first: np.ndarray) -> None:
         return
     kept = {"digest": corpus.digest, "counts": corpus.counts, "vectors": sample.round(6).tolist()}
     write_text_whole(record, json.dumps(kept))
+
+
+def _vocabulary_file(config: RunConfig, corpus: Corpus) -> Path:
+    """Where the vocabulary that a scratch GPT learns from these training sentences is kept."""
+    learned_from = [corpus.digest, config.data.validation, config.data.test, config.decoder.vocabulary_size]
+    name = hashlib.blake2b(json.dumps(learned_from).encode(), digest_size=8).hexdigest()
+    return Path(config.data.cache) / f"vocabulary-{name}.json"
 
 
 def _texts(corpus: Corpus, split: str) -> Iterator[str]:

@@ -18,11 +18,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
+from torch.compiler import set_stance
 
+from vec2text.ahead import ahead
 from vec2text.batches import Batch, Data
 from vec2text.checkpoint import load_checkpoint, save_checkpoint
 from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
 from vec2text.correction import Hypotheses
+from vec2text.decoders import layers_of
 from vec2text.drafts import Drafts
 from vec2text.encoders import EncoderError
 from vec2text.evaluation import Scores
@@ -78,6 +81,11 @@ class Progress:
         return cls(**{name: value for name, value in saved.items() if name in known})
 
 
+def _compiles(config: TrainingConfig, device: str) -> bool:
+    """Whether the GPT's layers are compiled: where it was not said, on a GPU."""
+    return device == "cuda" if config.compile is None else config.compile
+
+
 def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) -> None:
     """Train what of the inverter requires gradients; log and checkpoint in `folder`.
 
@@ -106,6 +114,9 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
     plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
     inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
+    layers = layers_of(inverter.decoder) if _compiles(config, kind) else []
+    for layer in layers:  # not the whole, which depends on the data; one compilation is for all of them
+        layer.compile(dynamic=True)
     optimizers = make_optimizers(inverter, config)
     inverter.to(accelerator.device)
     checkpoint = folder / "checkpoint"
@@ -131,6 +142,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
                 raise EncoderError(f"{error}; {place}") from error
     finally:
         log.close()
+        for layer in layers:
+            layer._compiled_call_impl = None
         accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         accelerator.end_training()
 
@@ -155,6 +168,8 @@ class _Run:
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)
+        self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # kind, loss and norm of steps since `_read`
+        self.window: dict[str, list[float]] = {}  # losses, by kind, since the last line of the log
         config.check_dimension(inverter.fingerprint.dimension)
         self.ranges = Ranges.of(data.train.sample(_RANGED)) if config.changed_share else None
         self.total_steps = config.steps
@@ -168,19 +183,19 @@ class _Run:
         self.model.train()
         batches, corrections = self._batches(), self._corrections()
         started, spent = time.monotonic(), progress.seconds
-        window: dict[str, list[float]] = {}
         while (share := self._share()) < 1:
             corrects = self._corrects(share)
-            loss = self._step(corrections if corrects else batches, share)
-            window.setdefault("correction" if corrects else "train", []).append(loss)
+            loss, norm = self._step(corrections if corrects else batches, share)
+            self.unread.append(("correction" if corrects else "train", loss, norm))
             progress.step += 1
             progress.seconds = spent + time.monotonic() - started
             if progress.step % 10 == 0:
-                losses = {f"loss/{kind}": float(np.mean(values)) for kind, values in window.items()}
+                self._read()
+                losses = {f"loss/{kind}": float(np.mean(values)) for kind, values in self.window.items()}
+                self.window = {}
                 self.log.progress(share, self._line(losses))
                 rates = {f"learning rate/{group['name']}": group["lr"] for group in self.groups}
                 self.log.metrics(progress.step, {**losses, **rates})
-                window = {}
             if progress.step % config.evaluate_every == 0:
                 self._evaluate()
             if progress.step % config.sample_every == 0:
@@ -206,39 +221,49 @@ class _Run:
         if stopped := self._stopped(received):
             raise TrainingStopped(stopped, progress.step)
 
-    def _step(self, batches: Iterator[tuple[Batch, Hypotheses | None]], share: float) -> float:
-        """One optimiser step over `accumulation` batches; returns the mean loss."""
+    def _step(
+        self, batches: Iterator[tuple[Batch, Hypotheses | None]], share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimiser step over `accumulation` batches; returns the mean loss and the gradient's norm.
+
+        Nothing here waits for a GPU, so that it always has the next step's work before it.
+        """
         config, accelerator = self.config, self.accelerator
         for group in self.groups:
             group["lr"] = group["peak"] * schedule(share, config.warmup)
         losses = []
         for number in range(config.accumulation):
             batch, hypotheses = next(batches)
-            vectors = self._changed(batch.vectors, number).to(accelerator.device)
+            vectors = self._changed(batch.vectors, number).to(accelerator.device, non_blocking=True)
             if config.noise:
                 spread = config.noise * vectors.norm(dim=1, keepdim=True) / vectors.shape[1] ** 0.5
                 vectors = vectors + spread * torch.randn_like(vectors)
             if hypotheses is not None:
                 hypotheses = hypotheses.to(accelerator.device)
-            ids, lengths = batch.ids.to(accelerator.device), batch.lengths.to(accelerator.device)
-            loss = self.model(vectors, ids, lengths, hypotheses)
+            loss = self.model(vectors, batch.ids.to(accelerator.device, non_blocking=True), batch.lengths, hypotheses)
             accelerator.backward(loss / config.accumulation)
             losses.append(loss.detach())
             self.progress.tokens += int(batch.lengths.sum()) + len(batch.lengths)
         norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
-        mean = float(torch.stack(losses).mean())
-        if not (np.isfinite(mean) and bool(torch.isfinite(norm))):
-            raise DivergedError(
-                f"the loss is {mean} and the gradient's norm {float(norm)} at step {self.progress.step + 1:,}. "
-                f"Stopped; the last checkpoint and the best inverter in {self.folder} are kept. "
-                f"Lower training.learning_rate "
-                f"({config.learning_rate}) or training.projection_learning_rate ({config.projection_learning_rate}) "
-                "and give the new run another name"
-            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        return mean
+        return torch.stack(losses).mean(), norm
+
+    def _read(self) -> None:
+        """Look at the losses of the last steps: before they are shown, and before weights are judged or saved."""
+        unread, self.unread = self.unread, []
+        first, config = self.progress.step - len(unread) + 1, self.config
+        for step, (kind, loss, norm) in enumerate(unread, first):
+            if not (np.isfinite(float(loss)) and np.isfinite(float(norm))):
+                raise DivergedError(
+                    f"the loss is {float(loss)} and the gradient's norm {float(norm)} at step {step:,}. "
+                    f"Stopped; the last checkpoint and the best inverter in {self.folder} are kept. "
+                    f"Lower training.learning_rate "
+                    f"({config.learning_rate}) or training.projection_learning_rate "
+                    f"({config.projection_learning_rate}) and give the new run another name"
+                )
+            self.window.setdefault(kind, []).append(float(loss))
 
     def _changed(self, vectors: torch.Tensor, number: int) -> torch.Tensor:
         """The vectors (B, D) of a step's batch, of which some are as vector stores keep them."""
@@ -263,8 +288,10 @@ class _Run:
         if self.total_steps is not None:
             return self.progress.step / self.total_steps
         minutes = DEFAULT_MINUTES if self.config.minutes is None else self.config.minutes
-        share = torch.tensor(self.progress.seconds / 60 / minutes, device=self.accelerator.device)
-        return min(1.0, float(self.accelerator.reduce(share, "mean")))  # all processes stop at the same step
+        share = self.progress.seconds / 60 / minutes
+        if self.accelerator.num_processes > 1:  # all processes stop at the same step
+            share = float(self.accelerator.reduce(torch.tensor(share, device=self.accelerator.device), "mean"))
+        return min(1.0, share)
 
     def _stopped(self, received: list[int]) -> int:
         """The signal that any process has received, or 0: all of them stop at the same step."""
@@ -287,11 +314,15 @@ class _Run:
         progress = self.progress
         while True:
             plan = self._plan(progress.epoch)
-            for members in plan[progress.batch :]:
+            for batch in ahead(self._batch, plan[progress.batch :]):
                 progress.batch += 1
                 if progress.batch == len(plan):
                     progress.epoch, progress.batch = progress.epoch + 1, 0
-                yield self.data.train.batch(members), None
+                yield batch, None
+
+    def _batch(self, members: np.ndarray) -> Batch:
+        batch = self.data.train.batch(members)
+        return batch.pinned() if self.accelerator.device.type == "cuda" else batch
 
     def _corrections(self) -> Iterator[tuple[Batch, Hypotheses]]:
         """Batches of hypotheses to correct, from where the run is."""
@@ -317,8 +348,10 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Judge the inverter on validation sentences; that of the best BLEU so far is saved."""
+        self._read()
         if self.accelerator.is_main_process:
-            progress, judged = self.progress, self.validation.judge()
+            with set_stance("force_eager"):
+                progress, judged = self.progress, self.validation.judge()
             self.log.metrics(progress.step, judged.metrics())
             better = judged.bleu > progress.best_bleu
             self.log.say(f"step {progress.step:,}: {judged}{' (best so far)' if better else ''}")
@@ -331,13 +364,16 @@ class _Run:
         self.model.train()
 
     def _sample(self) -> None:
+        self._read()
         if self.accelerator.is_main_process:
-            found = self.validation.sample()
+            with set_stance("force_eager"):
+                found = self.validation.sample()
             self.log.samples(self.progress.step, found.references, found.reconstructions, found.similarities)
         self.model.train()
 
     def checkpoint(self) -> None:
         """Save what the run goes on from."""
+        self._read()
         if self.accelerator.is_main_process:
             drafts = {} if self.drafts is None else self.drafts.state()
             progress = asdict(self.progress)
