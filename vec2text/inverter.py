@@ -29,6 +29,7 @@ from vec2text.decoders import open_decoder
 from vec2text.decoding import Decoding, decode
 from vec2text.description import Description
 from vec2text.fingerprint import Fingerprint
+from vec2text.hardware import best_device
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.pieces import Pieces
 from vec2text.projection import Projection
@@ -452,7 +453,7 @@ class Inverter(nn.Module):
             except (OSError, RuntimeError, SafetensorError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{folder}/{name}.safetensors is broken: {reason}; save the inverter again") from error
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or best_device()
         inverter.eval()
         try:
             return inverter.to(device)

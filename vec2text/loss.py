@@ -66,7 +66,8 @@ def _split(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, t
         others = torch.softmax(logits, 1, out=logits)
     place = (torch.arange(len(targets), device=targets.device), targets)
     right = others[place].float()
-    others[place] = 0.0  # scatter_ would copy all of it on a CPU
+    # scatter_ would copy all of it on a CPU, and for a number from Python a GPU would be waited for.
+    others[place] = torch.zeros_like(others[:, 0])
     rest = others.sum(1, dtype=torch.float32)
     log = right.clamp_min(torch.finfo(torch.float32).tiny).log()
     return others, rest, torch.where(right > 0.5, torch.log1p(-rest.clamp_max(0.5)), log)
