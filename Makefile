@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## invert some sentences at once, then train an inverter for 5 minutes and invert held-out ones
+demo: $(READY)  ## invert some sentences at once, then adapt the inverter to others for 5 minutes, and show before and after
 	@mkdir -p runs
 	$(BIN)/python generate.py --model minilm-en --text-file data/examples.en.txt --refine 5 --output runs/examples.txt
 	@echo "What came back from the vectors of some sentences, with the inverter that comes with the package:"
@@ -23,10 +23,12 @@ demo: $(READY)  ## invert some sentences at once, then train an inverter for 5 m
 	@echo
 	$(BIN)/python train.py experiment=demo
 	@echo
-	$(BIN)/python generate.py --model runs/demo/inverter --vector runs/demo/heldout.npy --output runs/demo/heldout.inverted.txt
+	$(BIN)/python generate.py --model minilm-en --vector runs/demo/heldout.npy --output runs/demo/heldout.before.txt
+	$(BIN)/python generate.py --model runs/demo/inverter --vector runs/demo/heldout.npy --output runs/demo/heldout.after.txt
 	@echo
-	@echo "Held-out sentences, and what came back from their vectors alone:"
-	@paste -d '\n' runs/demo/heldout.txt runs/demo/heldout.inverted.txt | head -n 24 | sed 'N;s/\n/\n    -> /'
+	@echo "Held-out sentences, and what came back from their vectors alone before and after training:"
+	@paste -d '\n' runs/demo/heldout.txt runs/demo/heldout.before.txt runs/demo/heldout.after.txt \
+		| head -n 36 | sed 'N;N;s/\n/\n    before -> /;s/\n\([^\n]*\)$$/\n    after  -> \1/'
 
 test: $(READY)  ## run the tests (offline, CPU)
 	$(BIN)/python -m pytest -n auto --cov=vec2text --cov-fail-under=90 --cov-report=term

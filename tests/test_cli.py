@@ -33,8 +33,9 @@ def command(script, *arguments, **options):
 def training(labse, text_file):
     """The arguments of a run of 20 steps."""
     data = [f"data.paths=[{text_file}]", "data.validation=0.1", "data.test=0.1", f"encoder.name={labse}"]
+    models = ["decoder=scratch", "projection=mlp"]
     limits = ["training.steps=20", "training.batch_tokens=600", "training.precision=fp32", "projection.prefix_length=2"]
-    return [*data, *SIZES, *LOG, *limits]
+    return [*data, *models, *SIZES, *LOG, *limits]
 
 
 @pytest.fixture(scope="module")

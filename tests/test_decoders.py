@@ -14,7 +14,7 @@ from transformers import (
 
 from vec2text import Fingerprint, Inverter, decoders
 from vec2text.config import DecoderConfig, ProjectionConfig
-from vec2text.decoders import END, in_bf16, load_decoder, open_decoder
+from vec2text.decoders import END, in_bf16, layers_of, load_decoder, open_decoder
 
 SCRATCH = {"hidden_size": 32, "layers": 2, "heads": 2, "vocabulary_size": 400, "dropout": 0.0}
 
@@ -166,3 +166,17 @@ def test_in_bf16_weights_are_rounded_and_nothing_else():
     assert {weight.dtype for weight in llama.parameters()} == {torch.float32}
     assert llama.training
     assert not rounded.training
+
+
+def test_a_learned_vocabulary_is_kept_and_then_read(sentences, tmp_path):
+    config, place = DecoderConfig("scratch", **SCRATCH), tmp_path / "vocabulary.json"
+    _, learned = load_decoder(config, sentences, 40, place)
+    _, known = load_decoder(config, ["never read"], 40, place)
+    assert known.get_vocab() == learned.get_vocab()
+    assert known.eos_token_id == learned.eos_token_id
+    assert known("the cat sat")["input_ids"] == learned("the cat sat")["input_ids"]
+
+
+def test_the_layers_are_found(gpt2):
+    decoder, _ = load_decoder(DecoderConfig(str(gpt2)), [], 40)
+    assert layers_of(decoder) == list(decoder.transformer.h)

@@ -9,7 +9,15 @@ import torch
 from conftest import read_jsonl
 
 from vec2text import Inverter, runs
-from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, RunConfig, TrainingConfig
+from vec2text.config import (
+    AdaptationConfig,
+    DataConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ProjectionConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from vec2text.corpus import build_corpus
 from vec2text.encoders import load_encoder
 from vec2text.fingerprint import Fingerprint
@@ -233,3 +241,34 @@ def test_where_nothing_is_known_it_says_so(config, tmp_path, labse_encoder):
         path.unlink()
     with pytest.raises(ValueError, match=r"there is no file .* where its sentences were kept"):
         runs.known_sentences(tmp_path / "runs" / "a", labse_encoder, fingerprint)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_adapts_an_inverter_to_another_encoder(config, labse, other_labse, sentences, tmp_path, given, capsys):
+    runs.train(config)
+    base = tmp_path / "runs" / "a" / "inverter"
+    encoder = EncoderConfig(str(other_labse))
+    other = load_encoder(encoder)
+    data = config.data
+    if given:
+        np.savez(tmp_path / "pairs.npz", text=np.array(sentences), vector=other.encode(sentences))
+        pairs = [str(tmp_path / "pairs.npz")]
+        data, encoder = replace(data, paths=pairs), EncoderConfig("them", kind="precomputed", vectors=pairs)
+    adaptation = AdaptationConfig(str(base), pairs=60)
+    run = replace(config, name="adapted", encoder=encoder, data=data, adaptation=adaptation)
+    report = runs.train(run)
+    assert runs.train(run) == report
+    adapted = Inverter.from_pretrained(tmp_path / "runs" / "adapted" / "inverter", device="cpu")
+    assert adapted.adapts == str(base)
+    assert adapted.training_summary["pairs"] == 60
+    assert adapted.training_summary["test"]["sentences"] == report["sentences"]
+    held = np.load(tmp_path / "runs" / "adapted" / "heldout.npy")
+    assert len(adapted.invert(held)) == report["sentences"]
+    assert "nearest training sentence" in runs.describe(report, run)
+
+
+def test_an_adaptation_from_fewer_pairs_than_asked_for_says_so(config, other_labse, tmp_path, caplog):
+    runs.train(config)
+    adaptation = AdaptationConfig(str(tmp_path / "runs" / "a" / "inverter"), pairs=10_000)
+    runs.train(replace(config, name="adapted", encoder=EncoderConfig(str(other_labse)), adaptation=adaptation))
+    assert any("adaptation.pairs is 10,000, but there are" in message for message in caplog.messages)

@@ -72,7 +72,7 @@ def decoders(place, sentences):
         family: [*overrides, f"decoder.name={DECODERS[family](place / family, sentences)}"]
         for family, overrides in FAMILIES.items()
     }
-    return {**found, "scratch": [*SCRATCH, "decoder.vocabulary_size=300"]}
+    return {**found, "scratch": ["decoder=scratch", *SCRATCH, "decoder.vocabulary_size=300"]}
 
 
 def config(place, text_file, name, *overrides):

@@ -226,6 +226,26 @@ def test_projection_only_leaves_the_gpt_as_it_was(data, new_inverter, tmp_path):
     assert all(name.startswith("projection.") for name in changed)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the tracer
+def test_compiled_layers_learn_the_same_and_are_left_as_they_were(data, new_inverter, tmp_path, monkeypatch):
+    original, compiled = torch.nn.Module.compile, []
+
+    def traced(self, **options):  # by the tracer alone: the code that it would make takes minutes
+        compiled.append(options)
+        original(self, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    config = replace(QUICK, steps=6, evaluate_every=3, sample_every=3, checkpoint_every=100)
+    plain, fast = new_inverter(), new_inverter()
+    fit(plain, data, config, tmp_path / "plain")
+    assert not compiled
+    fit(fast, data, replace(config, compile=True), tmp_path / "fast")
+    assert compiled == [{"dynamic": True}] * len(fast.decoder.transformer.h)
+    assert all(layer._compiled_call_impl is None for layer in fast.decoder.transformer.h)
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(fast)[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_nothing_to_train_is_refused(data, gpt2, encoder, tmp_path):
     decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2), train="projection_only"), [], 40)
     inverter = Inverter.build(ProjectionConfig("zero_pad", 1), decoder, tokenizer, Fingerprint.of(encoder), 24)

@@ -427,6 +427,19 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class AdaptationConfig:
+    """Instead of training: a trained inverter is adapted to the encoder by a linear map."""
+
+    to: str | None = None
+    """Which inverter: `minilm-en` (in the package), a folder or a hub id; null: none, an inverter is trained."""
+    pairs: int = 1000
+    """Training sentences that the map is learned from; each is encoded by both encoders."""
+
+    def __post_init__(self) -> None:
+        _require(self.pairs >= 10, f"adaptation.pairs is {self.pairs}; expected at least 10")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole training run, as `python train.py` composes it from conf/."""
 
@@ -437,6 +450,7 @@ class RunConfig:
     decoder: DecoderConfig
     projection: ProjectionConfig
     training: TrainingConfig
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     runs: str = "runs"
     """Folder that holds the runs."""
 

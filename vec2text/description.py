@@ -33,7 +33,9 @@ class Description:
     """Whether it has learned to correct, or learns it."""
     calibration: Calibration | None = None
     base: list[float] | None = None
-    """By which the model under an adapter is recognised; None: the decoder is no adapter."""
+    """By which the model under an adapter, or the adapted inverter, is recognised; None: the decoder is no adapter."""
+    adapts: str | None = None
+    """The inverter that this one leads vectors of another space to; all but the way there is in its folder."""
 
     @classmethod
     def read(cls, folder: Path) -> Description:
@@ -54,6 +56,7 @@ class Description:
                 bool(values.get("corrects")),  # not in what was saved before there was correction
                 None if known is None else Calibration.from_dict(known),
                 values.get("base"),
+                values.get("adapts"),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
@@ -64,6 +67,7 @@ class Description:
         values = {
             "precision": self.precision,
             **({} if self.base is None else {"base": self.base}),
+            **({} if self.adapts is None else {"adapts": self.adapts}),
             "format_version": FORMAT_VERSION,
             "projection": asdict(self.projection),
             "fingerprint": self.fingerprint.to_dict(),

@@ -7,6 +7,7 @@ Shapes: B batch, D vector dimension, P prefix tokens, T text tokens, H GPT hidde
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vec2text.adaptation import Alignment
 from vec2text.calibration import Calibration
 from vec2text.compact import save_compact
 from vec2text.config import ProjectionConfig
@@ -70,6 +72,8 @@ class Inverter(nn.Module):
         self.decoder: Any = decoder  # each architecture has a type of its own
         self.fingerprint, self.max_tokens, self.training_summary = fingerprint, max_tokens, training or {}
         self.calibration = calibration
+        self.alignment: Alignment | None = None  # of an adapted inverter, from the vectors' space to its own
+        self.adapts: str | None = None
         self.end_id = int(tokenizer.eos_token_id)
         self._pieces: Pieces | None = None
 
@@ -145,7 +149,7 @@ class Inverter(nn.Module):
         tokens = self.decoder.get_input_embeddings()(ids)  # (B, T, H)
         masked = {}
         if hypotheses is None:
-            prefix = self.projection(vectors).to(tokens.dtype)  # (B, P, H)
+            prefix = self.projection(self._own(vectors)).to(tokens.dtype)  # (B, P, H)
         else:
             prefix, mask = self._correction_prefixes(vectors, hypotheses)  # (B, 3P + T' + 1, H)
             mask = torch.cat([mask, mask.new_ones(ids.shape)], 1)
@@ -158,8 +162,13 @@ class Inverter(nn.Module):
         if self.correction is None:
             raise ValueError("this inverter has not learned to correct: train one with training.correction_fraction")
         embed = self.decoder.get_input_embeddings()
-        prefixes, mask = self.correction(self.projection, embed, vectors, hypotheses, self.end_id)
+        known = hypotheses._replace(vectors=self._own(hypotheses.vectors))
+        prefixes, mask = self.correction(self.projection, embed, self._own(vectors), known, self.end_id)
         return prefixes, mask
+
+    def _own(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors as the projection knows them."""
+        return vectors if self.alignment is None else self.alignment(vectors)
 
     # -- inversion -----------------------------------------------------------------------------------------------
 
@@ -264,7 +273,7 @@ class Inverter(nn.Module):
     def prefixes(self, rows: torch.Tensor) -> torch.Tensor:
         """What the GPT reads for vectors (B, D): (B, P, H), in its own type and place."""
         batch = rows.to(self.device, self.projection.dtype)
-        prefixes: torch.Tensor = self.projection(batch).to(self.decoder.get_input_embeddings().weight.dtype)
+        prefixes: torch.Tensor = self.projection(self._own(batch)).to(self.decoder.get_input_embeddings().weight.dtype)
         return prefixes
 
     @torch.inference_mode()
@@ -396,6 +405,11 @@ class Inverter(nn.Module):
         if compact and getattr(self.decoder, "peft_config", None):
             raise ValueError("this inverter's decoder is an adapter, which is small already: save it without compact")
         with written_whole(folder) as partial:
+            if self.alignment is not None:
+                save_file(self.alignment.state_dict(), partial / "alignment.safetensors")
+                self._description().write(partial)
+                self._description().write_card(partial, f"that of the inverter {self.adapts}, which it adapts", about)
+                return
             if compact:
                 self.decoder.config.save_pretrained(partial / "decoder")
                 save_compact(self.decoder.state_dict(), partial / "decoder")
@@ -431,6 +445,8 @@ class Inverter(nn.Module):
         precision = precision or description.precision
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is {precision!r}; expected fp32 or bf16")
+        if description.adapts is not None:
+            return cls._adapted(folder, description, device, precision)
         decoder, tokenizer = open_decoder(folder / "decoder", precision)
         inverter = cls.build(
             description.projection,
@@ -460,6 +476,53 @@ class Inverter(nn.Module):
         except (AssertionError, RuntimeError) as error:  # torch's ways to say that there is no such device
             raise ValueError(f"device {str(device)!r}: {str(error).splitlines()[0]}") from error
 
+    def adapted(self, name: str, alignment: Alignment, fingerprint: Fingerprint) -> Inverter:
+        """This inverter for vectors of another space.
+
+        Saved, it is a small folder that refers to this one. Confidence has to be calibrated anew.
+
+        Args:
+            name: under which it can be loaded again: a folder, a hub id, `minilm-en`.
+            alignment: leads from that space to this inverter's.
+            fingerprint: of that space.
+
+        Raises:
+            ValueError: it is an adapted one itself.
+        """
+        if self.alignment is not None:
+            raise ValueError(f"{name} is itself adapted, to {self.adapts}: adapt that one")
+        found = copy.copy(self)
+        found._modules = dict(self._modules)
+        found.alignment, found.adapts = alignment.to(self.device), name
+        found.fingerprint, found.calibration, found.training_summary = fingerprint, None, {}
+        return found.eval()
+
+    @classmethod
+    def _adapted(
+        cls, folder: Path, description: Description, device: str | torch.device | None, precision: str
+    ) -> Inverter:
+        """An adapted inverter, and what it refers to."""
+        try:
+            base = cls.from_pretrained(str(description.adapts), device=device, precision=precision)
+        except ValueError as error:
+            raise ValueError(
+                f"{folder} adapts the inverter {description.adapts}, which cannot be had: {error}"
+            ) from error
+        if not np.allclose(base._base_mark(), description.base or [], rtol=0.02, atol=1e-3):
+            raise ValueError(
+                f"{folder} adapts the inverter {description.adapts}, which is another one now: adapt it again, or "
+                "bring the former one back"
+            )
+        alignment = Alignment(description.fingerprint.dimension, base.projection.dimension)
+        try:
+            alignment.load_state_dict(load_file(folder / "alignment.safetensors"))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{folder}/alignment.safetensors is broken: {reason}; adapt the inverter again") from error
+        found = base.adapted(str(description.adapts), alignment, description.fingerprint)
+        found.training_summary, found.calibration = description.training, description.calibration
+        return found
+
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the inverter to the Hugging Face hub; returns the address of the commit.
 
@@ -470,6 +533,8 @@ class Inverter(nn.Module):
         """
         from huggingface_hub import HfApi
 
+        if self.adapts is not None and Path(self.adapts).is_dir():
+            raise ValueError(f"this inverter adapts the inverter {self.adapts}, which is on this machine alone")
         for adapter in getattr(self.decoder, "peft_config", {}).values():
             if Path(adapter.base_model_name_or_path).is_dir():
                 raise ValueError(
@@ -497,5 +562,6 @@ class Inverter(nn.Module):
             precision="bf16" if weights.dtype == torch.bfloat16 else "fp32",
             corrects=self.correction is not None,
             calibration=self.calibration,
-            base=self._base_mark() if getattr(self.decoder, "peft_config", None) else None,
+            base=self._base_mark() if getattr(self.decoder, "peft_config", None) or self.adapts else None,
+            adapts=self.adapts,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -20,8 +21,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
+from vec2text.adaptation import align
 from vec2text.batches import Data, Examples
-from vec2text.cache import encode_corpus, stored_vectors
+from vec2text.cache import Vectors, encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig, TrainingConfig
 from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
 from vec2text.correction import positions_of_prefix
@@ -66,10 +68,10 @@ def train(config: RunConfig, encoder: Encoder | None = None) -> dict[str, Any]:
 
 
 def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: PartialState) -> dict[str, Any]:
-    """Train from where the run is."""
+    """Train or adapt from where the run is."""
     for name in ("checkpoint", "inverter"):
         recover(folder / name)
-    if config.decoder.name != "scratch":
+    if config.decoder.name != "scratch" and config.adaptation.to is None:
         find_decoder(place_of(config.decoder.name))
     if encoder is None and config.encoder.kind != "precomputed":
         encoder = load_encoder(config.encoder)
@@ -78,6 +80,7 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
             f"training.correction_fraction is {config.training.correction_fraction}, but correction embeds what the "
             "inverter writes, and encoder.kind=precomputed cannot: name the encoder, or leave it at 0"
         )
+    vectors: Vectors | None = None
     with state.main_process_first():
         corpus = build_corpus(config.data, getattr(encoder, "fault", lambda text: None))
         if encoder is None:
@@ -90,19 +93,35 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
             check_rows(first)
             fingerprint = fingerprint.measured(first)
         _same_data(folder, corpus, first)
+    if config.adaptation.to is not None:
+        return _adapt(config, encoder, corpus, fingerprint, vectors, folder)
+    return _fit(config, encoder, corpus, fingerprint, vectors, folder, state)
+
+
+def _fit(
+    config: RunConfig,
+    encoder: Encoder | None,
+    corpus: Corpus,
+    fingerprint: Fingerprint,
+    vectors: Vectors | None,
+    folder: Path,
+    state: PartialState,
+) -> dict[str, Any]:
+    """Train an inverter for these sentences, whose vectors are given where there is no encoder."""
     config.training.check_dimension(fingerprint.dimension)
     # The inverter before the vectors of all sentences, which may take hours: what does not fit is said now.
     set_seed(config.training.seed)
     longest, corrects = config.data.max_tokens, bool(config.training.correction_fraction)
     positions = longest + positions_of_prefix(config.projection.prefix_length, longest if corrects else None)
     with state.main_process_first():
-        kept = _vocabulary_file(config, corpus)
-        decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions, kept)
+        vocabulary = _vocabulary_file(config, corpus)
+        decoder, tokenizer = load_decoder(config.decoder, _texts(corpus, "train"), positions, vocabulary)
     if corrects:
         check_padding(decoder, config.decoder.name, positions)
     inverter = Inverter.build(config.projection, decoder, tokenizer, fingerprint, longest, corrects)
     _take_over(inverter, config.decoder.name)
-    if encoder is not None:
+    if vectors is None:
+        assert encoder is not None
         with state.main_process_first():
             vectors = encode_corpus(corpus, encoder, config.data.cache, fingerprint)
     rows = {split: corpus.rows(split) for split in SPLITS}
@@ -131,6 +150,47 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
     fit(inverter, data, config.training, folder)
     del inverter, decoder  # the judged one takes their place in memory
     return _judge(folder, data, config.training) if state.is_main_process else {}
+
+
+def _adapt(
+    config: RunConfig,
+    encoder: Encoder | None,
+    corpus: Corpus,
+    fingerprint: Fingerprint,
+    vectors: Vectors | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """Adapt an inverter to the encoder, or to the vectors that were given; judge it on test sentences and save it."""
+    assert config.adaptation.to is not None
+    base = Inverter.from_pretrained(config.adaptation.to)
+    own_encoder = base.fingerprint.open_encoder()
+
+    def some(split: str, count: int) -> tuple[list[str], np.ndarray]:
+        """Sentences of a split, evenly spread, and their vectors."""
+        rows = corpus.rows(split)
+        rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+        texts = [corpus.texts[row] for row in rows]
+        if vectors is not None:
+            return texts, vectors[rows]
+        assert encoder is not None
+        return texts, encode_checked(encoder, texts, fingerprint.dimension)
+
+    texts, new = some("train", config.adaptation.pairs)
+    if len(texts) < config.adaptation.pairs:
+        _log.warning("adaptation.pairs is %s, but there are %s", f"{config.adaptation.pairs:,}", f"{len(texts):,}")
+    own = encode_checked(own_encoder, texts, base.fingerprint.dimension)
+    started = time.perf_counter()
+    alignment, described = align(new, own, config.training.seed)
+    seconds = time.perf_counter() - started
+    _log.info("a map from %s pairs: %s (%.1f seconds)", f"{len(texts):,}", described, seconds)
+    inverter = base.adapted(config.adaptation.to, alignment, fingerprint)
+    references, held = some("test", config.training.test_sentences)
+    known = Known(texts, np.arange(len(texts)), new)
+    report = _report(inverter, encoder, references, held, known)[0]
+    inverter.training_summary = {"pairs": len(texts), "map": described, "seconds": round(seconds, 1), "test": report}
+    inverter.save_pretrained(folder / "inverter")
+    _finish(folder, references, held, report)
+    return report
 
 
 def _take_over(inverter: Inverter, decoder: str) -> None:
@@ -269,25 +329,43 @@ def _judge(folder: Path, data: Data, config: TrainingConfig) -> dict[str, Any]:
         validation = data.held_out("validation", config.evaluate_sentences)
         inverter.calibration = calibrate(inverter, data.encoder, *validation)
     references, vectors = data.held_out("test", config.test_sentences)
-    found = evaluate(inverter, data.encoder, references, vectors)
     known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
-    beside = baselines(inverter, data.encoder, references, vectors, known)
+    report, found = _report(inverter, data.encoder, references, vectors, known, data.test.too_long)
+    if data.encoder is not None:
+        report["confidence"] = _reliability(inverter, data, found, config)
+    inverter.training_summary = {**inverter.training_summary, "test": report}
+    inverter.save_pretrained(folder / "inverter")
+    _finish(folder, references, vectors, report)
+    return report
+
+
+def _report(
+    inverter: Inverter,
+    encoder: Encoder | None,
+    references: list[str],
+    vectors: np.ndarray,
+    known: Known,
+    too_long: int = 0,
+) -> tuple[dict[str, Any], Evaluation]:
+    """What comes back of test sentences in one greedy pass, beside the baselines."""
+    found = evaluate(inverter, encoder, references, vectors)
+    beside = baselines(inverter, encoder, references, vectors, known)
     report = {
         "sentences": len(references),
-        "too long, left out": data.test.too_long,
+        "too long, left out": too_long,
         "mean words": round(float(np.mean([len(text.split()) for text in references])), 1),
         "prefix length": inverter.projection.config.prefix_length,
         "decoding": "greedy, 1 candidate, 0 rounds, 0 encoder queries",
         **{name: scores.rounded() for name, scores in {"inverter": found.scores, **beside}.items()},
     }
-    if data.encoder is not None:
-        report["confidence"] = _reliability(inverter, data, found, config)
-    inverter.training_summary = {**inverter.training_summary, "test": report}
-    inverter.save_pretrained(folder / "inverter")
+    return report, found
+
+
+def _finish(folder: Path, references: list[str], vectors: np.ndarray, report: dict[str, Any]) -> None:
+    """Write what a run ends with."""
     np.save(folder / "heldout.npy", vectors)
     write_text_whole(folder / "heldout.txt", "".join(text + "\n" for text in references))
     write_text_whole(folder / "results.json", json.dumps(report, indent=2) + "\n")  # last: the run is complete
-    return report
 
 
 def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: TrainingConfig) -> dict[str, Any]:
