@@ -82,6 +82,20 @@ def test_a_trained_inverter_is_refined(tmp_path, gpt2, labse_encoder, text_file)
     assert "queries a sentence" in line["remark"]
 
 
+def test_an_inverter_is_adapted_to_other_spaces(tmp_path, gpt2, labse_encoder, text_file):
+    decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 40)
+    space = Fingerprint.of(labse_encoder)
+    Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, space, 8).save_pretrained(tmp_path / "inverter")
+    given = ("--model", tmp_path / "inverter", "--texts", text_file, "--test", 20, "--output", tmp_path / "table.json")
+    printed = run("adaptation.py", *given)
+    rows = json.loads((tmp_path / "table.json").read_text())
+    assert len({row["space"] for row in rows}) == 5
+    assert {row["pairs"] for row in rows} == {0, 100, 300}
+    own, turned = rows[0], next(row for row in rows if row["space"] == "rotated" and row["pairs"] == 300)
+    assert turned["rouge_l"] == pytest.approx(own["rouge_l"], abs=0.05)  # a rotation loses nothing
+    assert "mean token embedding" in printed
+
+
 def test_scaling_counts_sentences_and_vectors(tmp_path):
     printed = run("scaling.py", "--sentences", 400, "--vectors", 20, 40, "--output", tmp_path / "scaling")
     report = json.loads((tmp_path / "scaling.json").read_text())

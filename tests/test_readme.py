@@ -72,6 +72,9 @@ STAND_INS = {
 def train(folder, overrides):
     """train.py in this process."""
     names = [name for override in overrides for name in STAND_INS.get(override, [])]
+    groups = {override.split("=")[0] for override in overrides}
+    if "encoder" in groups and not groups & {"decoder", "experiment"}:  # with MiniLM it is that of the package
+        names += ["decoder=scratch", "decoder.hidden_size=64", "decoder.heads=2", "decoder.vocabulary_size=300"]
     here, arguments = os.getcwd(), sys.argv
     os.chdir(folder)
     sys.argv = ["train.py", *overrides, *names]

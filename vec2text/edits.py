@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator
 
 _LONGEST = 3  # words of the shorter one of two runs that change places
+_MOVES = 256  # of runs, the nearest to each other; a long sentence has thousands
 
 
 def edits(text: str) -> Iterator[str]:
     """Each text once: without one of the words, then with two neighbouring runs of words in each other's place.
 
-    Punctuation at the end stays there. Where another word comes first it gets the capital letter that the first one
+    Of a long text only the nearest words change places. Punctuation at the end stays there. Where another word comes first it gets the capital letter that the first one
     had, and the former first word is given both with and without it: `Only hand wash?` becomes `Hand wash only?` and
     `Hand wash Only?`.
     """
@@ -40,8 +41,12 @@ def _orders(count: int) -> Iterator[list[int]]:
     places = list(range(count))
     if count > 1:
         yield from ([*places[:gone], *places[gone + 1 :]] for gone in places)
-    for start in places:
-        for middle in range(start + 1, count):
-            for stop in range(middle + 1, count + 1):
-                if min(middle - start, stop - middle) <= _LONGEST:
-                    yield [*places[:start], *places[middle:stop], *places[start:middle], *places[stop:]]
+    runs = [
+        (start, middle, stop)
+        for span in range(2, count + 1)
+        for start in range(count - span + 1)
+        for middle, stop in ((middle, start + span) for middle in range(start + 1, start + span))
+        if min(middle - start, stop - middle) <= _LONGEST
+    ]
+    for start, middle, stop in sorted(runs[:_MOVES]):
+        yield [*places[:start], *places[middle:stop], *places[start:middle], *places[stop:]]
