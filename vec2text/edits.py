@@ -15,9 +15,9 @@ _MOVES = 256  # of runs, the nearest to each other; a long sentence has thousand
 def edits(text: str) -> Iterator[str]:
     """Each text once: without one of the words, then with two neighbouring runs of words in each other's place.
 
-    Of a long text only the nearest words change places. Punctuation at the end stays there. Where another word comes first it gets the capital letter that the first one
-    had, and the former first word is given both with and without it: `Only hand wash?` becomes `Hand wash only?` and
-    `Hand wash Only?`.
+    Of a long text only near words change places. Punctuation at the end stays there. Where another word comes first it
+    gets the capital letter that the first one had, and the former first word is given both with and without it: `Only
+    hand wash?` becomes `Hand wash only?` and `Hand wash Only?`.
     """
     body, end = re.fullmatch(r"(.*?)(\W*)", text.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
     words = body.split()
