@@ -330,7 +330,7 @@ class TrainingConfig:
     evaluate_every: int = 500
     """Steps between evaluations on validation sentences; each can become the best checkpoint."""
     evaluate_sentences: int = 256
-    """Validation sentences decoded at each evaluation; at the end they are refined too, to calibrate confidence."""
+    """Validation sentences decoded at each evaluation; at the end up to 128 are refined, to calibrate confidence."""
     test_sentences: int = 1000
     """Test sentences decoded for the final report."""
     sample_every: int = 500

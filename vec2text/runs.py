@@ -37,6 +37,7 @@ from vec2text.storage import locked, recover, write_text_whole
 from vec2text.training import fit
 from vec2text.vectors import check_rows
 
+_REFINED = 128  # sentences, at most, that are refined at the end of a run, to calibrate confidence and to judge it
 _MEASURED = 64  # sentences whose vectors tell how long the encoder's vectors are
 _log = logging.getLogger(__name__)
 
@@ -326,7 +327,7 @@ def _judge(folder: Path, data: Data, config: TrainingConfig) -> dict[str, Any]:
     inverter = Inverter.from_pretrained(folder / "inverter")
     if data.encoder is not None:
         _log.info("calibrating confidence on validation sentences")
-        validation = data.held_out("validation", config.evaluate_sentences)
+        validation = data.held_out("validation", min(config.evaluate_sentences, _REFINED))
         inverter.calibration = calibrate(inverter, data.encoder, *validation)
     references, vectors = data.held_out("test", config.test_sentences)
     known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
@@ -374,7 +375,7 @@ def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: Trai
     _, vectors = data.held_out("test", config.test_sentences)
     sure = inverter.confidences(inverter.rows(vectors), plain.reconstructions, plain.similarities)
     assert sure is not None  # it has just been calibrated
-    references, vectors = data.held_out("test", min(config.evaluate_sentences, config.test_sentences))
+    references, vectors = data.held_out("test", min(config.evaluate_sentences, config.test_sentences, _REFINED))
     found = refine(inverter, data.encoder, vectors)
     refined = np.array([result.confidence for result in found])
     return {
