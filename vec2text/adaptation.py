@@ -48,11 +48,6 @@ class Alignment(nn.Module):
         self.register_buffer("own_center", torch.zeros(own_dimension))
         self.register_buffer("length", torch.ones(()))
 
-    @property
-    def own_dimension(self) -> int:
-        """E."""
-        return len(self.own_center)
-
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """The mapped vectors."""
         with torch.autocast(vectors.device.type, enabled=False):
