@@ -394,8 +394,8 @@ class Inverter(nn.Module):
 
         Args:
             folder: a new one, or one that is replaced.
-            compact: the GPT's matrices rounded to int8, projection and correction to bf16, in files of at most 15 MB; all are
-                multiplied as precisely as these are. transformers alone cannot read such a GPT.
+            compact: the GPT's matrices rounded to int8, projection and correction to bf16, in files of at most 15 MB;
+                all are multiplied as precisely as these are. transformers alone cannot read such a GPT.
             about: Markdown that stands at the end of the model card.
 
         Raises:
