@@ -12,6 +12,7 @@ import vec2text
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
     {"loss", "steps", "ahead", "tokens", "compact", "adaptation"},
+    {"trunks"},
     {"paths"},
     {
         "commandline",

@@ -315,18 +315,60 @@ def test_the_likelihood_of_a_text_is_the_same_whoever_reads_it(inverter, vectors
     ids = [[*inverter.tokenizer(text)["input_ids"], inverter.end_id] for text in texts]
     expected = inverter.log_probabilities(rows[[0, 0, 0]], texts)
     prefix = inverter.prefixes(rows)
-    np.testing.assert_allclose(read(inverter.decoder, prefix, ids), expected, rtol=1e-4)
-    np.testing.assert_allclose(read(inverter.decoder, prefix, ids[1:2]), expected[1:2], rtol=1e-4)
-    np.testing.assert_allclose(
-        read(inverter.decoder, prefix, [ids[0][:1]]), expected_first(inverter, prefix, ids[0][0]), rtol=1e-4
-    )
+
+    def likelihoods(texts, prefixes=prefix, **options):
+        return read(inverter.decoder, prefixes, texts, after=[0] * len(texts), **options)
+
+    np.testing.assert_allclose(likelihoods(ids), expected, rtol=1e-4)
+    np.testing.assert_allclose(likelihoods(ids[1:2]), expected[1:2], rtol=1e-4)
+    np.testing.assert_allclose(likelihoods([ids[0][:1]]), expected_first(inverter, prefix, ids[0][0]), rtol=1e-4)
     many = [ids[place % 3] for place in range(1030)]  # more than are read together
-    np.testing.assert_allclose(read(inverter.decoder, prefix, many), np.resize(expected, 1030), rtol=1e-4)
+    np.testing.assert_allclose(likelihoods(many), np.resize(expected, 1030), rtol=1e-4)
     padded = torch.cat([torch.randn(1, 2, prefix.shape[2]), prefix], 1)
-    mask = torch.tensor([[0, 0, 1, 1, 1]])
+    mask = torch.ones(padded.shape[:2], dtype=torch.long)
+    mask[:, :2] = 0
     for like in ([], ids[0], ids[2][:4], ids[1]):
-        np.testing.assert_allclose(read(inverter.decoder, prefix, ids, like), expected, rtol=1e-4)
-        np.testing.assert_allclose(read(inverter.decoder, padded, ids, like, mask=mask), expected, rtol=1e-4)
+        np.testing.assert_allclose(likelihoods(ids, like=[like]), expected, rtol=1e-4)
+        np.testing.assert_allclose(likelihoods(ids, padded, like=[like], mask=mask), expected, rtol=1e-4)
+
+
+def test_texts_of_several_prefixes_are_read_together(inverter, vectors):
+    rows = inverter.rows(vectors)
+    texts = ["Anna sees a red boat.", "Anna sees a boat.", "The baker wants an empty box at night.", "Anna"]
+    ids = [[*inverter.tokenizer(text)["input_ids"], inverter.end_id] for text in texts]
+    after = [1, 0, 1, 0]
+    expected = inverter.log_probabilities(rows[after], texts)
+    prefixes = inverter.prefixes(rows[:2])
+    for like in (None, [ids[0], ids[3]], [[], ids[2]]):
+        found = read(inverter.decoder, prefixes, ids, after=after, like=like)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_only_the_most_promising_are_read(inverter, vectors):
+    rows = inverter.rows(vectors[:1])
+    own, *others = (
+        [*inverter.tokenizer(text)["input_ids"], inverter.end_id]
+        for text in (
+            "Anna sees a red boat.",
+            "Anna sees a big boat.",
+            "Anna wants a red boat.",
+            "Anna sees a red boat. No",
+        )
+    )
+    prefix = inverter.prefixes(rows)
+    whole = read(inverter.decoder, prefix, others, after=[0] * 3, like=[own])
+    tokens = inverter.decoder.get_input_embeddings()(torch.tensor(own))
+    scores = inverter.decoder(inputs_embeds=torch.cat([prefix[0], tokens])[None]).logits[0, prefix.shape[1] - 1 :]
+    scores = scores.log_softmax(-1).detach()
+    promise = []
+    for text in others:
+        place = next(place for place, pair in enumerate(zip(text, own, strict=False)) if pair[0] != pair[1])
+        promise.append(scores[place, text[place]] - (0 if len(text) > len(own) else scores[place, own[place]]))
+    order = np.argsort(-np.array(promise), kind="stable")
+    for most in (1, 2, 3):
+        found = read(inverter.decoder, prefix, others, after=[0] * 3, like=[own], most=most)
+        np.testing.assert_allclose(found[order[:most]], whole[order[:most]], rtol=1e-4)
+        assert np.isneginf(found[order[most:]]).all()
 
 
 def expected_first(inverter, prefix, token):

@@ -77,6 +77,22 @@ def test_a_fork_goes_on_from_earlier_and_leaves_the_other_alone(family, mask):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("family", [GPT2Steps, Steps])
+def test_who_joins_goes_on_as_if_it_had_always_been_there(family, mask):
+    args = (gpt2(), 4)[: 2 if family is GPT2Steps else 1]
+    together, last = torch.tensor([4, 2, 0, 1, 1]), inputs(5, 2, seed=3)
+    steps, plain = family(*args), family(*args)
+    steps.states(inputs(5, 3), mask)
+    mine = steps.fork(together[:2], 3)
+    mine.join(steps.fork(together[2:3], 3))
+    mine.join(steps.fork(together[3:], 3))
+    plain.states(inputs(5, 3)[together], None if mask is None else mask[together])
+    longer = None if mask is None else torch.cat([mask[together], mask.new_ones(5, 2)], 1)
+    torch.testing.assert_close(mine.states(last, longer), plain.states(last, longer), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
 def test_in_bf16_they_differ_by_its_rounding():
     decoder = gpt2().to(torch.bfloat16)
     whole = walk(Steps(gpt2()))

@@ -65,6 +65,12 @@ class Steps:
         """Go on with these rows of the batch, in this order; one may come more than once."""
         self.cache.batch_select_indices(rows)
 
+    def join(self, other: Any) -> None:
+        """Take in the rows of another reader of the same decoder that has read as much, after the own ones."""
+        pairs: Any = zip(self.cache.layers, other.cache.layers, strict=True)
+        for own, more in pairs:
+            own.keys, own.values = torch.cat([own.keys, more.keys]), torch.cat([own.values, more.values])
+
     def fork(self, rows: torch.Tensor, count: int) -> Steps:
         """Another reader, which has read the first `count` inputs of these rows and goes on by itself."""
         found = copy.copy(self)
@@ -125,13 +131,26 @@ class GPT2Steps:
         return self.head(self.states(inputs, mask)[:, -1]).float()
 
     def keep(self, rows: torch.Tensor) -> None:
-        """As of `Steps`."""
+        """As of `Steps`; rows that stay in their place cost nothing."""
         self.batch = len(rows)
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
         for place, memory in enumerate(self.memory):
-            kept = memory[:, rows, :, : self.read]
             if len(rows) > memory.shape[1]:
-                self.memory[place] = memory = memory.new_empty(2, len(rows), *memory.shape[2:])
-            memory[:, : len(rows), :, : self.read] = kept
+                self.memory[place] = memory.new_empty(2, len(rows), *memory.shape[2:])
+                self.memory[place][:, :, :, : self.read] = memory[:, rows, :, : self.read]
+            elif len(moved):
+                memory[:, moved, :, : self.read] = memory[:, rows[moved], :, : self.read]
+
+    def join(self, other: Any) -> None:
+        """As of `Steps`."""
+        batch = self.batch + other.batch
+        for place, (memory, more) in enumerate(zip(self.memory, other.memory, strict=True)):
+            if batch > memory.shape[1]:
+                wider = memory.new_empty(2, max(batch, 2 * memory.shape[1]), *memory.shape[2:])
+                wider[:, : self.batch, :, : self.read] = memory[:, : self.batch, :, : self.read]
+                self.memory[place] = memory = wider
+            memory[:, self.batch : batch, :, : self.read] = more[:, : other.batch, :, : self.read]
+        self.batch = batch
 
     def fork(self, rows: torch.Tensor, count: int) -> GPT2Steps:
         """As of `Steps`."""

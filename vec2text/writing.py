@@ -7,7 +7,6 @@ Shapes: B vectors of a batch, D vector dimension, R readings, P prefix tokens, T
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -24,8 +23,7 @@ from vec2text.paths import Path, explore, read
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
-_CHANGES = 96  # of single tokens, the likeliest where they are made, that are read to their end
-_EDITS = 256  # edits, the likeliest, that are remembered of a hypothesis
+_READ = 128  # edits of a hypothesis, the likeliest where they are made, that are read to their end
 _MERGES = 64  # of a kept hypothesis that are looked at
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
@@ -66,6 +64,11 @@ class Writer:
 
     def write(self, proposals: Sequence[Proposal], decoder: Any = None) -> Iterator[tuple[Proposal, Path, str]]:
         """Proposals, in some order, and what is written of each; `decoder` is not the one that writes otherwise."""
+        whole = [one for one in proposals if one.kind != "branch"]
+        if whole and self.inverter.correction is not None:
+            for one, text in zip(whole, self.inverter.texts([list(one.begin) for one in whole]), strict=True):
+                yield one, Path.unread(one.begin), text  # its own correction tells where to branch
+            proposals = [one for one in proposals if one.kind == "branch"]
         for part in _parts(proposals):
             decoder = decoder or self.decoder()
             readings = {reading: row for row, reading in enumerate(dict.fromkeys(one.reading for one in part))}
@@ -103,16 +106,22 @@ class Writer:
             ]
             begin = [[*ids, end_id][: self.max_tokens] for ids in own]
             paths = explore(decoder, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS)
-            for row, (proposal, path, text) in enumerate(zip(part, paths, texts, strict=True)):
-                search = self.searches[proposal.place]
-                found = self._edited(path, text)
-                ids = [tokens for edited, tokens in found.items() if edited not in search.seen]
-                search.edited[text] = []
-                if ids:
-                    own_mask = None if mask is None else mask[row : row + 1]
-                    likelihoods = read(decoder, prefixes[row : row + 1], ids, path.ids, mask=own_mask)
-                    best = np.argsort(-likelihoods, kind="stable")[:_EDITS]
-                    search.edited[text] = [replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best]
+            found = [self._edited(path, text) for path, text in zip(paths, texts, strict=True)]
+            rows = [
+                (row, tokens)
+                for row, (proposal, some) in enumerate(zip(part, found, strict=True))
+                for edited, tokens in some.items()
+                if edited not in self.searches[proposal.place].seen
+            ]
+            after, ids = [row for row, _ in rows], [tokens for _, tokens in rows]
+            like = [path.ids for path in paths]
+            likelihoods = read(decoder, prefixes, ids, after=after, like=like, most=_READ, mask=mask)
+            for row, (proposal, text) in enumerate(zip(part, texts, strict=True)):
+                members = np.flatnonzero(np.array(after) == row)
+                best = members[np.argsort(-likelihoods[members], kind="stable")[:_READ]]
+                self.searches[proposal.place].edited[text] = [
+                    replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best
+                ]
 
     def merges(self, search: Search, candidates: int) -> list[Proposal]:
         """The most promising texts that differ from a kept hypothesis as two others do, each in other places."""
@@ -161,16 +170,14 @@ def _parts(proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Prop
             yield kind[start : start + size]
 
 
-def _changes(path: Path, end_id: int) -> list[tuple[int, int, int]]:
-    """Place, token, and how many tokens go there, none or one: what costs least likelihood at that place, first."""
-    found = []
-    for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
-        for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
+def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
+    """Place, token, and how many tokens of the path it takes the place of: none or one."""
+    for place, tokens in enumerate(path.other_ids.tolist()):
+        for token in tokens:
             if token != end_id:
-                found.append((score, (place, token, 0)))
+                yield place, token, 0
                 if place + 1 < len(path.ids):
-                    found.append((score - float(path.log_probabilities[place]), (place, token, 1)))
-    return [change for _, change in heapq.nlargest(_CHANGES, found, key=lambda item: item[0])]
+                    yield place, token, 1
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:
