@@ -35,6 +35,7 @@ ORDER = [
     {"encoders", "masks", "search"},
     {"fingerprint", "sources", "report", "insertion"},
     {"description", "cache", "figures", "rules"},
+    {"assembly"},
     {"inverter"},
     {"batches", "writing"},
     {"refinement", "drafts"},
