@@ -33,13 +33,13 @@ def main(composed: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, also while vectors are computed
     try:
         config: Any = OmegaConf.to_object(composed)
-        from vec2text import decoders, runs  # torch and its kind, after the configuration has been found sound
+        from vec2text import decoders, outcome, runs  # torch and its kind, after the configuration has been found sound
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("vec2text").setLevel(logging.INFO)
         decoders.quiet()
         if report := runs.train(config):
-            print(runs.describe(report, config))
+            print(outcome.describe(report, config))
     except KeyboardInterrupt:
         sys.exit(_say("stopped; what is done is kept. Run the same command again to go on", 130))
     except Exception as error:

@@ -136,3 +136,18 @@ def test_vectors_of_the_former_space_are_refused_where_the_dimension_tells(inver
     assert adapted.invert(new[:3]) == inverter.invert(own[:3])
     with pytest.raises(ValueError, match="the vectors have dimension"):
         adapted.invert(own)
+
+
+def test_a_merged_inverter_needs_no_map(pair, encoder, sentences, tmp_path):
+    inverter, alignment, other = pair
+    adapted = inverter.adapted("somewhere", alignment, Fingerprint.of(other))
+    some = other.encode(sentences[:300])
+    merged = adapted.merged(some)
+    assert (merged.alignment, merged.adapts) == (None, None)
+    assert adapted.alignment is not None
+    # The map is a rotation: the mapped vectors have one length, so that nothing is lost.
+    assert merged.invert(some[:40]) == adapted.invert(some[:40]) == inverter.invert(encoder.encode(sentences[:40]))
+    merged.save_pretrained(tmp_path / "merged")
+    assert Inverter.from_pretrained(tmp_path / "merged", device="cpu").invert(some[:40]) == merged.invert(some[:40])
+    with pytest.raises(ValueError, match="this inverter is not adapted"):
+        merged.merged(some)

@@ -42,6 +42,7 @@ ORDER = [
     {"evaluation", "rows"},
     {"validation"},
     {"training"},
+    {"outcome", "start"},
     {"runs"},
 ]
 """Rooms from the ground up: each may import only from the floors below its own."""

@@ -113,3 +113,23 @@ def test_the_scale_is_saved_with_the_weights(kind):
 def test_a_contradiction_is_refused_by_name(fields, message):
     with pytest.raises(ValueError, match=message):
         ProjectionConfig(**fields)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_map_becomes_a_part_of_it(kind):
+    torch.manual_seed(0)
+    plain = Projection(ProjectionConfig(kind, prefix_length=3), 6, 8, vector_norm=1.5, token_rms=0.1)
+    matrix, offset, vectors = torch.randn(6, 9), torch.randn(6), torch.randn(4, 9)
+    merged = plain.after(matrix, offset, vector_norm=3.0)
+    torch.testing.assert_close(merged(vectors), plain(vectors @ matrix.T + offset), atol=1e-6, rtol=1e-5)
+    assert merged.dimension == 9
+    fresh = Projection(merged.config, 9, 8, vector_norm=3.0, token_rms=0.2)
+    fresh.load_state_dict(merged.state_dict())
+    torch.testing.assert_close(fresh(vectors), merged(vectors))
+    assert plain.dimension == 6
+
+
+def test_zero_padding_takes_in_no_map():
+    plain = Projection(ProjectionConfig("zero_pad", prefix_length=1), 6, 8, vector_norm=1.0, token_rms=0.1)
+    with pytest.raises(ValueError, match="it has no weights"):
+        plain.after(torch.eye(6), torch.zeros(6), vector_norm=1.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import read_jsonl
 
-from vec2text import Inverter, runs
+from vec2text import Inverter, outcome, runs
 from vec2text.config import (
     AdaptationConfig,
     DataConfig,
@@ -43,7 +43,7 @@ def test_a_run_ends_with_a_judged_inverter_and_is_reused(config, tmp_path):
     assert inverter.training_summary["test"] == report
     assert report["sentences"] == 20
     assert report["inverter"]["bleu"] < report["nearest training sentence"]["bleu"]  # four steps teach nothing
-    table = runs.describe(report, config)
+    table = outcome.describe(report, config)
     for word in ("exact match", "BLEU", "nearest training sentence", "zero vector", "prefix length 2", "greedy"):
         assert word in table
     assert runs.train(config) == report
@@ -81,7 +81,7 @@ def test_a_run_starts_from_the_inverter_in_the_package(
     monkeypatch.setattr("vec2text.storage._PRETRAINED", tmp_path)
     started = []
     monkeypatch.setattr(runs, "fit", lambda inverter, *rest: started.append(inverter) or rest[2].mkdir(exist_ok=True))
-    monkeypatch.setattr(runs, "_judge", lambda *arguments: {})
+    monkeypatch.setattr(runs, "judge", lambda *arguments: {})
     training = replace(config.training, correction_fraction=0.4)
     runs.train(replace(config, name="base", training=training))
     base = started.pop()
@@ -124,13 +124,13 @@ def test_correction_without_an_encoder_is_refused_before_the_work(config, senten
 
 
 def test_a_run_ends_with_a_calibrated_inverter(config, tmp_path, monkeypatch):
-    seen, original = [], runs.calibrate
+    seen, original = [], outcome.calibrate
 
     def spy(inverter, encoder, references, vectors):
         seen.extend(references)
         return original(inverter, encoder, references, vectors)
 
-    monkeypatch.setattr(runs, "calibrate", spy)
+    monkeypatch.setattr(outcome, "calibrate", spy)
     report = runs.train(config)
     corpus = build_corpus(config.data)
     assert len(seen) == config.training.evaluate_sentences
@@ -143,7 +143,7 @@ def test_a_run_ends_with_a_calibrated_inverter(config, tmp_path, monkeypatch):
         assert figures["exact_match"] == 0
         # Nothing comes back after four steps, and that is what it expects.
         assert 0 < figures["confidence"] == figures["reliability_error"] < 0.1
-    assert "confidence, refined: mean" in runs.describe(report, config)
+    assert "confidence, refined: mean" in outcome.describe(report, config)
     assert "reliability_error" in (tmp_path / "runs" / "a" / "inverter" / "README.md").read_text()
 
 
@@ -264,7 +264,7 @@ def test_a_run_adapts_an_inverter_to_another_encoder(config, labse, other_labse,
     assert adapted.training_summary["test"]["sentences"] == report["sentences"]
     held = np.load(tmp_path / "runs" / "adapted" / "heldout.npy")
     assert len(adapted.invert(held)) == report["sentences"]
-    assert "nearest training sentence" in runs.describe(report, run)
+    assert "nearest training sentence" in outcome.describe(report, run)
 
 
 def test_an_adaptation_from_fewer_pairs_than_asked_for_says_so(config, other_labse, tmp_path, caplog):
@@ -272,3 +272,30 @@ def test_an_adaptation_from_fewer_pairs_than_asked_for_says_so(config, other_lab
     adaptation = AdaptationConfig(str(tmp_path / "runs" / "a" / "inverter"), pairs=10_000)
     runs.train(replace(config, name="adapted", encoder=EncoderConfig(str(other_labse)), adaptation=adaptation))
     assert any("adaptation.pairs is 10,000, but there are" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_an_adapted_inverter_is_trained_on(config, other_labse, tmp_path, kind, caplog):
+    caplog.set_level("INFO")
+    projection = ProjectionConfig(kind, prefix_length=3)
+    runs.train(replace(config, projection=projection))
+    base = tmp_path / "runs" / "a" / "inverter"
+    adaptation = AdaptationConfig(str(base), pairs=300, fine_tune=True)
+    training = replace(config.training, steps=12, evaluate_every=12, learning_rate=1e-3)
+    run = replace(
+        config, name="tuned", encoder=EncoderConfig(str(other_labse)), adaptation=adaptation, training=training
+    )
+    report = runs.train(run)
+    assert runs.train(run) == report
+    assert any(
+        f"starting from the inverter {base}, adapted: its GPT and projection" in text for text in caplog.messages
+    )
+    tuned = Inverter.from_pretrained(tmp_path / "runs" / "tuned" / "inverter", device="cpu")
+    assert (tuned.adapts, tuned.alignment) == (None, None)
+    width = load_encoder(config.encoder).dimension
+    assert tuned.projection.config == replace(projection, hidden_size=width if kind == "mlp" else None)
+    before, after = (
+        Inverter.from_pretrained(place, device="cpu").decoder for place in (base, base.parents[1] / "tuned/inverter")
+    )
+    assert not torch.equal(before.transformer.h[0].mlp.c_fc.weight, after.transformer.h[0].mlp.c_fc.weight)
+    assert not (tmp_path / "runs" / "tuned" / "inverter" / "alignment.safetensors").exists()

@@ -54,6 +54,16 @@ class Alignment(nn.Module):
             mapped = (vectors.to(self.center.dtype) - self.center) @ self.matrix.T + self.own_center  # (N, E)
             return F.normalize(mapped, dim=-1) * self.length
 
+    def affine(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A matrix (E, D) and an offset (E,) that map nearly so, without a norm of each vector's own.
+
+        Args:
+            vectors: (N, D) of the new space, by which the mean length before normalisation is known.
+        """
+        offset = self.own_center - self.matrix @ self.center
+        rate = self.length / (vectors.to(self.center) @ self.matrix.T + offset).norm(dim=-1).mean()
+        return self.matrix * rate, offset * rate
+
 
 def align(vectors: np.ndarray, own: np.ndarray, seed: int = 0) -> tuple[Alignment, str]:
     """The map that fits pairs best, and what it is in words.

@@ -229,6 +229,24 @@ class Assembly(nn.Module):
         found.fingerprint, found.calibration, found.training_summary = fingerprint, None, {}
         return found.eval()
 
+    def merged(self, vectors: np.ndarray) -> Self:
+        """An adapted inverter as one of its own: its map becomes a part of its projection, nearly, to be trained on.
+
+        Args:
+            vectors: (N, D), some of its space.
+
+        Raises:
+            ValueError: it is no adapted one, or its projection has no weights.
+        """
+        if self.alignment is None:
+            raise ValueError("this inverter is not adapted: there is no map that could become a part of its projection")
+        found = copy.copy(self)
+        found._modules = dict(self._modules)
+        matrix, offset = self.alignment.affine(torch.from_numpy(vectors))
+        found.projection = self.projection.after(matrix, offset, self.fingerprint.norm)
+        found.alignment = found.adapts = None
+        return found
+
     @classmethod
     def _adapted(
         cls, folder: Path, description: Description, device: str | torch.device | None, precision: str

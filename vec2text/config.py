@@ -171,6 +171,10 @@ class DataConfig:
         )
 
 
+SIZES = ("hidden_size", "layers", "heads", "vocabulary_size", "dropout")
+"""What a decoder's configuration says of a scratch GPT alone."""
+
+
 @dataclass(frozen=True)
 class DecoderConfig:
     """The GPT that writes the text."""
@@ -225,8 +229,7 @@ class DecoderConfig:
             "decoder.precision=bf16 contradicts decoder.train=all: bf16 weights round small updates away; use "
             "decoder.train=lora, or fp32 (training.precision=bf16 multiplies in bf16 all the same)",
         )
-        sizes = ("hidden_size", "layers", "heads", "vocabulary_size", "dropout")
-        for name in sizes:
+        for name in SIZES:
             value = getattr(self, name)
             if self.name == "scratch":
                 _require(value is not None, f"decoder.{name} is needed with decoder.name=scratch")
@@ -428,12 +431,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Instead of training: a trained inverter is adapted to the encoder by a linear map."""
+    """Instead of training, or before it: a trained inverter is adapted to the encoder by a linear map."""
 
     to: str | None = None
     """Which inverter: `minilm-en` (in the package), a folder or a hub id; null: none, an inverter is trained."""
     pairs: int = 1000
     """Training sentences that the map is learned from; each is encoded by both encoders."""
+    fine_tune: bool = False
+    """Train on from there, on all training sentences, as `training` says; what is saved is an inverter of its own."""
 
     def __post_init__(self) -> None:
         _require(self.pairs >= 10, f"adaptation.pairs is {self.pairs}; expected at least 10")

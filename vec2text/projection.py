@@ -5,6 +5,9 @@ Knows nothing of the GPT beyond its width and the size of its token embeddings.
 Shapes: B batch, D vector dimension, P prefix tokens, H GPT hidden size.
 """
 
+import copy
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -57,6 +60,35 @@ class Projection(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of its weights."""
         return next((parameter.dtype for parameter in self.parameters()), torch.float32)
+
+    def after(self, matrix: torch.Tensor, offset: torch.Tensor, vector_norm: float) -> "Projection":
+        """A projection that gives for a vector x what this one gives for `matrix @ x + offset`.
+
+        Args:
+            matrix: (D, E).
+            offset: (D,).
+            vector_norm: typical length of x.
+
+        Raises:
+            ValueError: zero_pad, which has no weights that could take the map in.
+        """
+        if self.config.kind == "zero_pad":
+            raise ValueError("projection.kind is zero_pad: it has no weights, so that no map can become a part of it")
+        found = copy.deepcopy(self)
+        found.dimension = matrix.shape[1]
+        found.scale = self.scale.new_tensor(found.dimension**0.5 / vector_norm)
+        old: nn.Linear = self.layers if isinstance(self.layers, nn.Linear) else self.layers[0]  # type: ignore[index]
+        new = nn.Linear(found.dimension, old.out_features, device=old.weight.device, dtype=old.weight.dtype)
+        with torch.no_grad():
+            weight = old.weight.double() * self.scale.double()  # (outputs, D)
+            new.weight.copy_(weight @ matrix.double() / found.scale.double())
+            new.bias.copy_(old.bias + weight @ offset.double())
+        if isinstance(found.layers, nn.Linear):
+            found.layers = new
+        else:
+            found.layers[0] = new  # type: ignore[operator]
+            found.config = replace(self.config, hidden_size=old.out_features)  # by default as wide as the vector
+        return found
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """The prefix of each vector."""
