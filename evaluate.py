@@ -101,13 +101,14 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
     from vec2text.evaluation import Decoded
 
     if options.refine is not None:
+        from vec2text.bars import bar
         from vec2text.refinement import RefinementStopped, refine
 
         def refined(vectors: np.ndarray) -> Decoded:
+            budget = {"rounds": options.refine, "candidates": options.candidates}
             try:
-                return Decoded.of(
-                    refine(inverter, encoder, vectors, rounds=options.refine, candidates=options.candidates)
-                )
+                with bar("refining") as show:
+                    return Decoded.of(refine(inverter, encoder, vectors, **budget, show=show))
             except RefinementStopped as error:
                 raise ValueError(f"{error}; half-refined texts are not judged, and nothing is written") from error
 

@@ -200,9 +200,17 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     chosen |= {"min_tokens": options.min_new_tokens, "seed": generator}
     always = {"max_tokens": options.max_new_tokens, "constraints": constraints}
     encoder: Any = None
+    progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    task, done = progress.add_task("inverting", total=total), 0
     budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
     refining = Refining(
-        lambda batch: refine(inverter, encoder, batch, **budget),
+        lambda batch: refine(
+            inverter,
+            encoder,
+            batch,
+            **budget,
+            show=lambda share: progress.update(task, completed=done + share * len(batch)),
+        ),
         lambda batch: inverter.invert(batch, **chosen, **always),
         options.n_best or 1,
     )
@@ -211,10 +219,8 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     if texts or sentences or options.refine is not None:
         encoder = fingerprint.open_encoder(options.encoder, options.device)
     pieces, notes = make_vectors(options, terms, embed(encoder, texts), fingerprint.normalized)
-    done = 0
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with progress:
         known = embed_all(encoder, sentences, progress) if sentences else None
-        task = progress.add_task("inverting", total=total)
         for batch in batched(pieces, options.batch_size):
             both = zip(write(batch), notes, strict=False)  # texts first: no note is lost
             rows = [{"index": index, **note, **text} for index, (text, note) in enumerate(both, done)]
@@ -223,7 +229,7 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
             output.writelines(line(row, options.format) for row in rows)
             done += len(batch)
             output.flush()
-            progress.advance(task, len(batch))
+            progress.update(task, completed=done)
     if (failure := refining.failure()) is None:
         return 0
     complain(PROGRAM, failure)

@@ -416,3 +416,13 @@ def test_a_mask_hides_padding(inverter, vectors):
     seen = explore(inverter.decoder, padded, inverter.end_id, 12)
     assert [path.ids for path in hidden] == [path.ids for path in plain]
     assert [path.ids for path in seen] != [path.ids for path in plain]
+
+
+def test_it_is_told_how_far_it_is(inverter, encoder, vectors):
+    shares = []
+    found = refine(inverter, encoder, vectors, rounds=3, candidates=2, batch_size=4, show=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert len(shares) > -(-len(vectors) // 4)
+    assert found == refine(inverter, encoder, vectors, rounds=3, candidates=2, batch_size=4)
+    assert refine(inverter, encoder, vectors[:0], show=shares.append) == []

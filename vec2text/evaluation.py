@@ -98,7 +98,13 @@ def _similarities(encoder: Encoder | None, texts: Sequence[str], vectors: np.nda
     return metrics.cosine(np.broadcast_to(found, vectors.shape), vectors)
 
 
-def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], vectors: np.ndarray) -> Calibration:
+def calibrate(
+    inverter: Inverter,
+    encoder: Encoder,
+    references: Sequence[str],
+    vectors: np.ndarray,
+    show: Callable[[float], None] | None = None,
+) -> Calibration:
     """How sure an inverter may be of its texts: fitted on what it makes of held-out sentences, plain and refined.
 
     Args:
@@ -106,11 +112,13 @@ def calibrate(inverter: Inverter, encoder: Encoder, references: Sequence[str], v
         encoder: the one that made the vectors.
         references: N sentences that it was not trained on and is not judged by; some hundreds.
         vectors: theirs, (N, D).
+        show: is told now and then what share of the work is done, 0 to 1.
     """
     rows, known = inverter.rows(vectors), []
     before, inverter.calibration = inverter.calibration, None  # all searches get the same effort
     try:
-        plain, refined = refine(inverter, encoder, vectors, rounds=0), refine(inverter, encoder, vectors)
+        plain = refine(inverter, encoder, vectors, rounds=0)
+        refined = refine(inverter, encoder, vectors, show=show)
     finally:
         inverter.calibration = before
     for found in (plain, refined):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vec2text.bars import bar
 from vec2text.batches import Data
 from vec2text.config import RunConfig, TrainingConfig
 from vec2text.encoders import Encoder
@@ -30,7 +31,8 @@ def judge(folder: Path, data: Data, config: TrainingConfig) -> dict[str, Any]:
     if data.encoder is not None:
         _log.info("calibrating confidence on validation sentences")
         validation = data.held_out("validation", min(config.evaluate_sentences, _REFINED))
-        inverter.calibration = calibrate(inverter, data.encoder, *validation)
+        with bar("calibrating") as show:
+            inverter.calibration = calibrate(inverter, data.encoder, *validation, show)
     references, vectors = data.held_out("test", config.test_sentences)
     known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
     report, found = report_on(inverter, data.encoder, references, vectors, known, data.test.too_long)
@@ -78,7 +80,8 @@ def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: Trai
     sure = inverter.confidences(inverter.rows(vectors), plain.reconstructions, plain.similarities)
     assert sure is not None  # it has just been calibrated
     references, vectors = data.held_out("test", min(config.evaluate_sentences, config.test_sentences, _REFINED))
-    found = refine(inverter, data.encoder, vectors)
+    with bar("refining test sentences") as show:
+        found = refine(inverter, data.encoder, vectors, show=show)
     refined = np.array([result.confidence for result in found])
     return {
         "greedy": reliability(plain.references, plain.reconstructions, sure),

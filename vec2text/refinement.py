@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,7 @@ def refine(
     max_tokens: int | None = None,
     batch_size: int = 256,
     constraints: Constraints | None = None,
+    show: Callable[[float], None] | None = None,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
 
@@ -118,6 +119,7 @@ def refine(
         batch_size: vectors that are worked on at a time.
         constraints: what every text must be like. Where words must be contained, the first text of a vector is the
             closest of up to `candidates` + 1 that contain them.
+        show: is told after each round what share of all the work is done, 0 to 1.
 
     Raises:
         RefinementStopped: the encoder failed half-way; it holds what was found before.
@@ -146,17 +148,22 @@ def refine(
         fast = decoder.dtype != torch.bfloat16 and bf16("auto", decoder.device.type)
         return in_bf16(decoder) if fast else decoder
 
+    def tell(start: int, size: int, share: float) -> None:
+        if show is not None:
+            show((start + size * share) / len(rows))
+
     try:
         for start in range(0, len(rows), batch_size):
             batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules, writer)
             try:
-                batch.refine(rounds, candidates)
+                batch.refine(rounds, candidates, partial(tell, start, len(batch.searches)))
             except (EncoderError, MemoryError) as error:
                 so_far = batch.results()
                 rest: list[None] = [None] * (len(rows) - start - len(so_far))
                 finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
                 raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
             found += [result for result in batch.results() if result is not None]
+            tell(start, len(batch.searches), 1.0)
     finally:
         inverter.train(was_training)
     return found
@@ -181,8 +188,8 @@ class _Batch:
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
         self.writer = Writer(inverter, rows, self.searches, self.memo, max_tokens, rules, decoder)
 
-    def refine(self, rounds: int, candidates: int) -> None:
-        """Search for as many rounds, each vector until it is found.
+    def refine(self, rounds: int, candidates: int, tell: Callable[[float], None]) -> None:
+        """Search for as many rounds, each vector until it is found; `tell` is told the share that is done.
 
         Raises:
             EncoderError: the encoder failed.
@@ -209,6 +216,8 @@ class _Batch:
             for place in {proposal.place for proposal in (*corrections, *proposals)}:
                 self.searches[place].spent = step
             self._note()
+            left = sum(not search.found for search in self.searches) / len(self.searches)
+            tell(1 - left * (1 - step / rounds))
 
     def _note(self) -> None:
         """Put down where all searches are."""

@@ -21,7 +21,7 @@ _RESOLUTION = 1e-5
 """Cosines of one text, encoded in two batches, differ by less than this."""
 
 _EACH = {"branch": 1, "edit": 2, "merge": 2}  # texts of each kind that are compared for one candidate
-_WRITTEN = 3  # texts that are written for one that is compared: writing is cheap, comparing is what counts
+_WRITTEN = 2  # texts that are written for one that is compared: comparing is what counts
 
 
 Reading = tuple[int, str | None]
