@@ -67,7 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="with --refine: branches a round, for each of the closest three if the inverter has learned to correct "
-        "(default: 4); twice as many edits and merges",
+        "(default: 4); twice as many edits",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}

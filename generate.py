@@ -92,7 +92,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="branches compared a round, for each of the closest three if it has learned to correct (default: 4); "
-        "twice as many edits and merges",
+        "twice as many edits",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")

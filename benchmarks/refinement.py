@@ -1,4 +1,4 @@
-"""What brings back how much for how many encoder queries: greedy, samples, branches and edits, merges, correction.
+"""What brings back how much for how many encoder queries: greedy, samples, branches and edits, correction.
 
 All methods start from the same inverter and the same held-out sentences. The table gives, for each method and budget,
 the encoder queries a vector, exact match and BLEU, and the share of the sentences that greedy decoding missed which
@@ -130,11 +130,11 @@ def main() -> None:
     print(f"{len(references):,} sentences of {np.mean([len(text.split()) for text in references]):.1f} words")
     print(f"{'method':40}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}{'s/vector':>10}")
     show(samples(inverter, encoder, vectors, judge))
-    methods = {"branches and edits": (None, 0), "with merges": (None, search._EACH["merge"])}
+    methods = {"branches and edits": None}
     if correction is not None:
-        methods["with merges and correction"] = (correction, search._EACH["merge"])
-    for method, (learned, merged) in methods.items():
-        inverter.correction, search._EACH["merge"] = learned, merged
+        methods["with learned correction"] = correction
+    for method, learned in methods.items():
+        inverter.correction = learned
         for effort in ((1, 8), (options.rounds, options.candidates), options.large):
             before = time.perf_counter()
             found = refinement.refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])

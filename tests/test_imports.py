@@ -28,7 +28,6 @@ ORDER = [
         "signals",
         "intervals",
         "pieces",
-        "merging",
     },
     {"word_vectors", "endpoint", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"}
     | {"robustness", "exploration", "calibration", "constraints", "openings"},

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import LetterEncoder
 
-from vec2text import search
+from vec2text import search, writing
 from vec2text.calibration import Calibration
 from vec2text.edits import edits
 from vec2text.paths import explore, read
@@ -217,32 +217,13 @@ def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monk
             found[[text == aim for text in texts]] = target[0]
             return found
 
+    monkeypatch.setattr(writing, "_READ", 1000)
     monkeypatch.setitem(search._EACH, "edit", 64)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text == aim
     monkeypatch.setitem(search._EACH, "edit", 0)
     (result,) = refine(inverter, Aimed(), target, rounds=2)
     assert result.text != aim
-
-
-def test_merged_texts_are_compared_the_most_promising_first(inverter, encoder, vectors, monkeypatch):
-    seen = []
-
-    def watched(base, texts, known, target):
-        np.testing.assert_allclose(known, encoder.encode(texts), atol=1e-5)
-        np.testing.assert_allclose(target, vectors[0], atol=1e-5)
-        seen.append(texts[base])
-        return iter([("Anna sees a red boat.", 0.9), (texts[0], 0.8), ("Anna", 0.7), ("The cat", 0.6)][len(seen) % 2 :])
-
-    monkeypatch.setattr("vec2text.writing.merges", watched)
-    monkeypatch.setitem(search._EACH, "merge", 1)
-    (one,) = refine(inverter, encoder, vectors[:1], rounds=2, candidates=1)
-    assert len(seen) == len(set(seen)) == 2  # all hypotheses that there are, each as the third text
-    (two,) = refine(inverter, encoder, vectors[:1], rounds=2, candidates=2)
-    tried = [
-        {"Anna sees a red boat.", "Anna", "The cat"} & {item.text for item in some.hypotheses} for some in (one, two)
-    ]
-    assert tried == [{"Anna sees a red boat."}, {"Anna sees a red boat.", "Anna"}]
 
 
 def test_of_what_the_encoder_cannot_tell_apart_the_likeliest_case_is_kept(inverter, vectors, monkeypatch):

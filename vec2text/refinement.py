@@ -2,17 +2,16 @@
 
 Knows nothing of files or of how an inverter is trained.
 
-Proposals are of four kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
+Proposals are of three kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
 vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
 some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
 read when it wrote that hypothesis. An edit is the closest text with words moved, left out, put in or exchanged, and all
-else as it was. A merge differs from a kept hypothesis as two other texts do, each in other places.
+else as it was.
 
 Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
-branches and edits, of several times as many as are asked for the likeliest, and the merges whose vectors are foretold
-to come closest. A calibrated inverter knows how often a search that came so close went on to find the text, and
-searches of poor prospects get one branch a round, beside a correction: the more candidates are asked for, the poorer
-they may be.
+branches and edits, of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
+search that came so close went on to find the text, and searches of poor prospects get one branch a round, beside a
+correction: the more candidates are asked for, the poorer they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -113,7 +112,7 @@ def refine(
         rounds: of proposals, after plain inversion; 0: none.
         candidates: branches that are compared a round: for each of the hypotheses that are kept, beside its
             correction, or of all of them where the inverter has not learned to correct. From the second round on also
-            twice as many edits of the closest text, and up to twice as many merges. 0: nothing is refined.
+            twice as many edits of the closest text. 0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -208,7 +207,6 @@ class _Batch:
             promising = [search for search in searches if search.promising and step > 1]
             self.writer.edit([search for search in promising if search.best not in search.edited])
             proposals = [proposal for search in searches for proposal in search.proposals(candidates)]
-            proposals += [merge for search in promising for merge in self.writer.merges(search, candidates)]
             self._propose(proposals, candidates)
             self._settle([search for search in begun if search.found])
             if not corrections and not proposals:

@@ -20,7 +20,7 @@ EXACT = 0.9999
 _RESOLUTION = 1e-5
 """Cosines of one text, encoded in two batches, differ by less than this."""
 
-_EACH = {"branch": 1, "edit": 2, "merge": 2}  # texts of each kind that are compared for one candidate
+_EACH = {"branch": 1, "edit": 2}  # texts of each kind that are compared for one candidate
 _WRITTEN = 2  # texts that are written for one that is compared: comparing is what counts
 
 
@@ -39,7 +39,7 @@ class Proposal:
     begin: tuple[int, ...] = ()
     """Its first tokens."""
     kind: str = "branch"
-    """`branch`; of an `edit` and a `merge` the first tokens are all of them."""
+    """`branch`; of an `edit` the first tokens are all of them."""
 
     @property
     def reading(self) -> Reading:
@@ -94,7 +94,7 @@ class Search:
         return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
 
     def share(self, candidates: int, kind: str = "branch") -> int:
-        """How many new texts of a kind are compared: branches and edits for a hypothesis, merges in all."""
+        """How many new texts of a kind are compared for a hypothesis."""
         return (candidates if self.promising else min(1, candidates)) * _EACH[kind]
 
     def corrections(self) -> list[Proposal]:

@@ -1,4 +1,4 @@
-"""Writing: what the GPT makes of proposals, and the edits and merged texts of what is closest.
+"""Writing: what the GPT makes of proposals, and the edits of what is closest.
 
 Knows nothing of encoders, or of which texts are worth comparing.
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,11 @@ import torch
 from vec2text.correction import Hypotheses
 from vec2text.edits import edits
 from vec2text.inverter import Inverter
-from vec2text.merging import merges
 from vec2text.paths import Path, explore, read
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
 _READ = 64  # edits of a hypothesis, the likeliest where they are made, that are read to their end
-_MERGES = 64  # of a kept hypothesis that are looked at
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
 
@@ -122,25 +119,6 @@ class Writer:
                 self.searches[proposal.place].edited[text] = [
                     replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best
                 ]
-
-    def merges(self, search: Search, candidates: int) -> list[Proposal]:
-        """The most promising texts that differ from a kept hypothesis as two others do, each in other places."""
-        texts = list(search.seen)
-        vectors = np.stack([self.known[text] for text in texts])  # (n, D)
-        found: dict[str, tuple[float, str]] = {}
-        for base in search.kept:
-            promising = (item for item in merges(texts.index(base), texts, vectors, search.target))
-            for text, score in islice((item for item in promising if item[0] not in search.seen), _MERGES):
-                found[text] = max(found.get(text, (score, base)), (score, base))
-        best = sorted(found, key=lambda text: -found[text][0])[: search.share(candidates, "merge")]
-        chosen = []
-        for text in best:
-            ids = (*self.inverter.tokenizer(text, add_special_tokens=False)["input_ids"], self.inverter.end_id)
-            if len(ids) <= self.max_tokens:
-                base = found[text][1]
-                source = base if search.corrects else search.written[base][0].source
-                chosen.append(Proposal(search.place, source, ids, "merge"))
-        return chosen
 
     def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
         """The edits of a text, and their tokens with the end token."""
