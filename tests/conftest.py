@@ -17,7 +17,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from vec2text.cache import encode_corpus
-from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig
+from vec2text.config import (
+    DataConfig,
+    DecoderConfig,
+    EncoderConfig,
+    ProjectionConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from vec2text.corpus import build_corpus
 from vec2text.decoders import load_decoder
 from vec2text.encoders import SentenceTransformerEncoder
@@ -201,3 +208,31 @@ def labse_encoder(labse):
 
 def read_jsonl(path):
     return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def tokenised(inverter, texts):
+    found = inverter.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    lengths = torch.tensor([len(row) for row in found])
+    ids = torch.zeros(len(found), int(lengths.max()), dtype=torch.long)
+    for row, tokens in enumerate(found):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    return ids, lengths
+
+
+@pytest.fixture
+def batch(inverter, encoder, sentences):
+    texts = [sentences[0], sentences[77], sentences[431], sentences[599]]
+    return torch.from_numpy(encoder.encode(texts)), *tokenised(inverter, texts)
+
+
+@pytest.fixture
+def config(labse, text_file, tmp_path):
+    return RunConfig(
+        name="a",
+        encoder=EncoderConfig(str(labse)),
+        data=DataConfig([str(text_file)], validation=0.1, test=0.1, cache=str(tmp_path / "cache")),
+        decoder=DecoderConfig("scratch", hidden_size=32, layers=2, heads=2, vocabulary_size=300, dropout=0.0),
+        projection=ProjectionConfig("linear", 2),
+        training=TrainingConfig(steps=4, batch_tokens=400, precision="fp32", evaluate_sentences=8, test_sentences=20),
+        runs=str(tmp_path / "runs"),
+    )
