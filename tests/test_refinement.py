@@ -282,7 +282,7 @@ def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(in
     assert min(result.queries for result in whole) > max(result.queries for result in poor)
 
 
-@pytest.mark.parametrize(("candidates", "promising"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("candidates", "promising"), [(1, False), (2, True)])
 def test_the_more_is_asked_for_the_poorer_prospects_may_be(inverter, encoder, vectors, candidates, promising):
     whole = refine(inverter, encoder, vectors, rounds=2, candidates=candidates)
     inverter.calibration = Calibration(1.0, 0.5, 0.0, 10, prospect_closeness=0.0, prospect_bias=-1.5)  # 0.18

@@ -38,7 +38,7 @@ from vec2text.sentences import case_variants
 from vec2text.vectors import unit
 from vec2text.writing import Writer
 
-_PROMISING = 0.48  # prospects times candidates from which on a search gets its whole share of the effort
+_PROMISING = 0.24  # prospects times candidates from which on a search gets its whole share of the effort
 
 
 @dataclass(frozen=True)
