@@ -21,7 +21,7 @@ from vec2text.paths import Path, explore, read
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
-_READ = 64  # edits of a hypothesis, the likeliest where they are made, that are read to their end
+_READ = 128  # edits of a hypothesis, the likeliest where they are made, that are read to their end
 _TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
 
