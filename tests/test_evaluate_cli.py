@@ -220,7 +220,8 @@ def refinement(refine):
 def test_refinement_is_reported_round_by_round(judged, expected, monkeypatch):
     seen = []
 
-    def refine(inverter, encoder, vectors, *, rounds=5, candidates=4):
+    def refine(inverter, encoder, vectors, *, rounds=5, candidates=4, show=None):
+        show(1.0)
         seen.append((inverter.fingerprint.dimension, encoder.dimension, vectors.shape, rounds, candidates))
         found = []
         for number, (text, first) in enumerate(zip(expected.references, expected.texts, strict=True)):

@@ -19,9 +19,9 @@ def test_a_run_ends_with_a_judged_inverter_and_is_reused(config, tmp_path):
 def test_a_run_ends_with_a_calibrated_inverter(config, tmp_path, monkeypatch):
     seen, original = [], outcome.calibrate
 
-    def spy(inverter, encoder, references, vectors):
+    def spy(inverter, encoder, references, vectors, show):
         seen.extend(references)
-        return original(inverter, encoder, references, vectors)
+        return original(inverter, encoder, references, vectors, show)
 
     monkeypatch.setattr(outcome, "calibrate", spy)
     report = runs.train(config)
