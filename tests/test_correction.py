@@ -135,9 +135,9 @@ def test_refinement_with_corrections_keeps_its_promises(corrector, encoder, sent
     assert [result.hypotheses for result in plain] != [result.hypotheses for result in found]
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3, 4])
+@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5])
 def test_what_a_round_found_before_the_encoder_failed_is_in_the_history(corrector, encoder, targets, calls):
-    """A round asks twice: for corrections, and for branches and edits."""
+    """A round asks for corrections, for branches, and from the second on for edits."""
 
     class Failing(LetterEncoder):
         left = calls
@@ -155,7 +155,7 @@ def test_what_a_round_found_before_the_encoder_failed_is_in_the_history(correcto
         assert part.history[-1] == (part.text, part.queries)
         assert len(set(part.history)) == len(part.history)
         assert set(part.hypotheses) <= set(entire.hypotheses)
-        assert part.history[: (calls + 1) // 2] == entire.history[: (calls + 1) // 2]
+        assert part.history[: min((calls + 1) // 2, 2)] == entire.history[: min((calls + 1) // 2, 2)]
 
 
 def test_an_inverter_that_has_not_learned_it_says_so(inverter, targets, hypotheses):
@@ -182,4 +182,13 @@ def test_refinement_corrects_first_and_its_correction_is_what_the_gpt_writes(cor
     prefixes, mask = corrector.correction_prefixes(targets[:1], hypothesis)
     (expected,) = corrector.texts([explore(corrector.decoder, prefixes, corrector.end_id, 24, mask=mask)[0].ids])
     assert {plain.text, expected} <= {item.text for item in once.hypotheses}
-    assert once.queries <= 3  # the plain text, its correction, and a branch
+    assert once.queries <= 4  # the plain text, its correction, and a branch of both
+
+
+def test_branches_of_plain_inversion_are_proposed_beside_corrections(corrector, encoder, targets):
+    corrected = refine(corrector, encoder, targets, rounds=1, candidates=3)
+    corrector.correction = None
+    plain = refine(corrector, encoder, targets, rounds=1, candidates=3)
+    for both, alone in zip(corrected, plain, strict=True):
+        assert {item.text for item in alone.hypotheses} <= {item.text for item in both.hypotheses}
+        assert both.queries > alone.queries

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import LetterEncoder
 
-from vec2text import search, writing
+from vec2text import refinement, search, writing
 from vec2text.calibration import Calibration
 from vec2text.edits import edits
-from vec2text.paths import explore, read
+from vec2text.paths import Path, explore, read
 from vec2text.refinement import RefinementStopped, refine
 from vec2text.search import EXACT
 from vec2text.sentences import case_variants
@@ -71,7 +71,8 @@ def test_what_is_counted_is_what_is_asked(inverter, vectors, in_fp32):
     encoder = LetterEncoder()
     found = refine(inverter, encoder, vectors[:1], rounds=3, candidates=4)
     assert found[0].queries == encoder.queries
-    assert found[0].queries <= 1 + 3 * 4 + 2 * 2 * 4  # the text, branches, and from the second round on edits
+    # The text, branches, and from the second round on edits, up to three times.
+    assert found[0].queries <= 1 + 3 * 4 + 2 * 3 * 2 * 4
     together = LetterEncoder()
     many = refine(inverter, together, np.concatenate([vectors[:1]] * 5), rounds=3, candidates=4)
     assert together.queries == encoder.queries  # the same texts for all five: encoded once
@@ -138,7 +139,8 @@ class Failing(LetterEncoder):
 BUDGET = {"rounds": 2, "candidates": 3, "batch_size": 4}
 
 
-def test_what_was_found_before_the_encoder_failed_is_kept(inverter, encoder, vectors):
+def test_what_was_found_before_the_encoder_failed_is_kept(inverter, encoder, vectors, monkeypatch):
+    monkeypatch.setattr(refinement, "_STEPS", 0)  # no edits: their number of calls is not known before
     whole = refine(inverter, encoder, vectors, **BUDGET)
     for calls in range(9):  # three batches of 4, 4 and 2 vectors, and three calls for each
         inverter.train()
@@ -158,6 +160,25 @@ def test_what_was_found_before_the_encoder_failed_is_kept(inverter, encoder, vec
         assert said in str(stop.value)
         assert "ConnectionError: nobody answers" in str(stop.value.__cause__)
     assert refine(inverter, Failing(9), vectors, **BUDGET) == whole
+
+
+def test_what_was_found_before_the_encoder_failed_while_editing_is_kept(inverter, encoder, vectors):
+    whole = refine(inverter, encoder, vectors, **BUDGET)
+    stopped = []
+    for calls in range(100):
+        try:
+            assert refine(inverter, Failing(calls), vectors, **BUDGET) == whole
+            break
+        except RefinementStopped as stop:
+            stopped.append(stop)
+    assert len(stopped) > 9  # editing asks as well
+    for stop in stopped:
+        assert stop.reconstructions[: stop.finished] == whole[: stop.finished]
+        for part, entire in zip(stop.reconstructions, whole, strict=True):
+            if part is not None:
+                assert part.history[:-1] == entire.history[: len(part.history) - 1]
+                assert part.history[-1] == (part.text, part.queries)
+                assert set(part.hypotheses) <= set(entire.hypotheses)
 
 
 def test_a_vector_whose_text_is_exact_is_done_when_the_encoder_fails(inverter, encoder, vectors):
@@ -203,27 +224,65 @@ def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, 
     assert [result.confidence for result in again] == pytest.approx([result.confidence for result in found], rel=1e-3)
 
 
-def test_edits_of_the_closest_text_are_proposed(inverter, encoder, vectors, monkeypatch):
-    """Aim at the likeliest edit of what is closest after a round."""
-    known = [list(edits(result.text)) for result in refine(inverter, encoder, vectors, rounds=1)]
-    place = max(range(len(known)), key=lambda place: len(known[place]))
-    target, near = vectors[place : place + 1], known[place]
-    likely = inverter.log_probabilities(inverter.rows(target.repeat(len(near), 0)), near)
-    aim = near[int(likely.argmax())]
+class Aimed(LetterEncoder):
+    """Gives some texts vectors of one's own."""
 
-    class Aimed(LetterEncoder):
-        def encode(self, texts):
-            found = super().encode(texts)
-            found[[text == aim for text in texts]] = target[0]
-            return found
+    def __init__(self, own):
+        super().__init__()
+        self.own = own
 
+    def encode(self, texts):
+        found = super().encode(texts)
+        for row, text in enumerate(texts):
+            if text in self.own:
+                found[row] = self.own[text]
+        return found
+
+
+@pytest.fixture
+def edited(inverter, encoder, vectors, monkeypatch):
+    """A vector, its closest text when round two begins to edit, the likeliest edit, and the likeliest of that."""
     monkeypatch.setattr(writing, "_READ", 1000)
-    monkeypatch.setitem(search._EACH, "edit", 64)
-    (result,) = refine(inverter, Aimed(), target, rounds=2)
-    assert result.text == aim
     monkeypatch.setitem(search._EACH, "edit", 0)
-    (result,) = refine(inverter, Aimed(), target, rounds=2)
+    closest = [result.text for result in refine(inverter, encoder, vectors, rounds=2)]
+    monkeypatch.setitem(search._EACH, "edit", 64)
+    place = max(range(len(closest)), key=lambda place: len(list(edits(closest[place]))))
+    texts = [closest[place]]
+    for _ in range(2):
+        near = [text for text in edits(texts[-1]) if text not in texts]
+        likely = inverter.log_probabilities(inverter.rows(vectors[[place] * len(near)]), near)
+        texts.append(near[int(likely.argmax())])
+    return vectors[place : place + 1], texts
+
+
+def test_edits_of_the_closest_text_are_proposed(inverter, edited, monkeypatch):
+    target, (_, aim, _) = edited
+    encoder = Aimed({aim: target[0]})
+    (result,) = refine(inverter, encoder, target, rounds=2)
+    assert (result.text, result.rounds) == (aim, 2)
+    monkeypatch.setitem(search._EACH, "edit", 0)
+    (result,) = refine(inverter, encoder, target, rounds=2)
     assert result.text != aim
+
+
+def test_what_an_edit_brought_closer_is_edited_again_in_the_same_round(inverter, edited, monkeypatch):
+    target, (_, step, aim) = edited
+    aside = target[0] + 0.05 * np.linalg.norm(target[0]) * np.eye(1, target.shape[1], dtype=np.float32)[0]
+    encoder = Aimed({step: aside, aim: target[0]})
+    (result,) = refine(inverter, encoder, target, rounds=2)
+    assert (result.text, result.rounds) == (aim, 2)
+    monkeypatch.setattr(refinement, "_STEPS", 1)
+    (result,) = refine(inverter, encoder, target, rounds=2)
+    assert result.text == step
+
+
+def test_a_token_is_put_in_exchanged_and_left_out():
+    end, others = 9, np.array([[1], [9], [3]])
+    path = Path([5, 6, end], np.zeros(3), others, np.zeros((3, 1)))
+    changed = list(writing._changes(path, end))
+    assert changed == [[1, 5, 6, end], [1, 6, end], [6, end], [5, end], [5, 6, 3, end]]
+    single = Path([5, end], np.zeros(2), others[:2], np.zeros((2, 1)))
+    assert [end] not in list(writing._changes(single, end))  # something is left
 
 
 def test_of_what_the_encoder_cannot_tell_apart_the_likeliest_case_is_kept(inverter, vectors, monkeypatch):
@@ -371,7 +430,7 @@ def test_exploring_is_greedy_after_what_is_given_and_notes_the_rest(inverter, ve
         np.testing.assert_allclose(path.log_probabilities, scores[range(len(path.ids)), path.ids], atol=1e-4)
         for row, token, others in zip(scores, path.ids, path.other_ids, strict=True):
             assert token not in others
-            assert set(others) == set(row.topk(5).indices.tolist()) - {token}
+            assert set(others) == set(row.topk(9).indices.tolist()) - {token}
 
 
 def test_prefixes_are_shared_by_the_texts_that_follow_them(inverter, vectors):

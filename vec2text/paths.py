@@ -54,7 +54,7 @@ def explore(
     mask: torch.Tensor | None = None,
     after: Sequence[int] | None = None,
     begin: Sequence[Sequence[int]] | None = None,
-    alternatives: int = 4,
+    alternatives: int = 8,
     allowed: Allowed | None = None,
 ) -> list[Path]:
     """Write texts, greedily after given first tokens, and note the tokens that were not taken.

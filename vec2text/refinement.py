@@ -3,15 +3,15 @@
 Knows nothing of files or of how an inverter is trained.
 
 Proposals are of three kinds. A correction is what the GPT finds likeliest when it reads a kept hypothesis and how its
-vector differs from the target (where the inverter has learned that). A branch is the text of a kept hypothesis up to
-some token, then the likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it
-read when it wrote that hypothesis. An edit is the closest text with words moved, left out, put in or exchanged, and all
-else as it was.
+vector differs from the target (where the inverter has learned that). A branch is a text up to some token, then the
+likeliest token that was not taken there, then whatever the GPT finds likeliest, reading what it read when it wrote that
+text. An edit is the closest text with words moved, left out, put in or exchanged, and all else as it was.
 
-Each round compares the corrections of the kept hypotheses that are new, and then, from what is closest by then,
-branches and edits, of several times as many as are asked for the likeliest. A calibrated inverter knows how often a
-search that came so close went on to find the text, and searches of poor prospects get one branch a round, beside a
-correction: the more candidates are asked for, the poorer they may be.
+Each round compares the corrections of the kept hypotheses that are new. From what is closest by then it goes on with
+branches of the kept hypotheses and of plain inversion, of several times as many as are asked for the likeliest, and at
+last with edits of the closest text, again and again while they bring it closer. A calibrated inverter knows how often a
+search that came so close went on to find the text, and searches of poor prospects get branches of plain inversion and
+one other a round, beside a correction: the more candidates are asked for, the poorer they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -39,6 +39,7 @@ from vec2text.vectors import unit
 from vec2text.writing import Writer
 
 _PROMISING = 0.24  # prospects times candidates from which on a search gets its whole share of the effort
+_STEPS = 3  # of edits in a round, while they bring the text closer
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def refine(
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
         candidates: branches that are compared a round: for each of the hypotheses that are kept, beside its
-            correction, or of all of them where the inverter has not learned to correct. From the second round on also
-            twice as many edits of the closest text. 0: nothing is refined.
+            correction, and for plain inversion; or for all of them together where the inverter has not learned to
+            correct. From the second round on also twice as many edits of the closest text, up to three times if they
+            bring it closer. 0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -204,18 +206,31 @@ class _Batch:
             corrections = [proposal for search in searches for proposal in search.corrections()]
             self._propose(corrections)
             searches = [search for search in searches if not search.found]
-            promising = [search for search in searches if search.promising and step > 1]
-            self.writer.edit([search for search in promising if search.best not in search.edited])
-            proposals = [proposal for search in searches for proposal in search.proposals(candidates)]
-            self._propose(proposals, candidates)
+            branches = [proposal for search in searches for proposal in search.branches(candidates)]
+            self._propose(branches, candidates)
+            edits = self._climb([search for search in searches if search.promising and step > 1], candidates)
             self._settle([search for search in begun if search.found])
-            if not corrections and not proposals:
+            proposals = [*corrections, *branches, *edits]
+            if not proposals:
                 break
-            for place in {proposal.place for proposal in (*corrections, *proposals)}:
+            for place in {proposal.place for proposal in proposals}:
                 self.searches[place].spent = step
             self._note()
             left = sum(not search.found for search in self.searches) / len(self.searches)
             tell(1 - left * (1 - step / rounds))
+
+    def _climb(self, searches: Sequence[Search], candidates: int) -> list[Proposal]:
+        """Edit the closest texts, and what comes closer by it again; returns what was proposed."""
+        proposed: list[Proposal] = []
+        for _ in range(_STEPS):
+            searches = [search for search in searches if not search.found]
+            self.writer.edit([search for search in searches if search.best not in search.edited])
+            before = [search.best for search in searches]
+            edits = [proposal for search in searches for proposal in search.edits(candidates)]
+            self._propose(edits, candidates)
+            proposed += edits
+            searches = [search for search, text in zip(searches, before, strict=True) if search.best != text]
+        return proposed
 
     def _note(self) -> None:
         """Put down where all searches are."""
@@ -262,9 +277,9 @@ class _Batch:
                 group = fresh.setdefault((proposal.place, proposal.source, proposal.kind), {})
                 group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
-        for (place, _, kind), found in fresh.items():
+        for (place, source, kind), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked) if count is None else self.searches[place].share(count, kind)
+            limit = len(ranked) if count is None else self.searches[place].share(count, source, kind)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}

@@ -6,7 +6,7 @@ Knows nothing of models: how a text was written and how close it came is noted d
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -93,9 +93,10 @@ class Search:
         count = self.beams if self.promising else 1
         return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
 
-    def share(self, candidates: int, kind: str = "branch") -> int:
-        """How many new texts of a kind are compared for a hypothesis."""
-        return (candidates if self.promising else min(1, candidates)) * _EACH[kind]
+    def share(self, candidates: int, reading: str | None, kind: str = "branch") -> int:
+        """How many new texts of a kind are compared that are written when a hypothesis is read, or none (None)."""
+        whole = self.promising or (self.corrects and reading is None)
+        return (candidates if whole else min(1, candidates)) * _EACH[kind]
 
     def corrections(self) -> list[Proposal]:
         """For each kept hypothesis its correction, if that is new."""
@@ -104,21 +105,30 @@ class Search:
         self.tried.update(chosen)
         return chosen
 
-    def proposals(self, candidates: int) -> list[Proposal]:
-        """For each kept hypothesis its most promising branches, and the likeliest edits where it was edited.
+    def branches(self, candidates: int) -> list[Proposal]:
+        """The most promising branches: of each kept hypothesis and, where correction is read, of plain inversion too.
 
         Args:
-            candidates: how many of them are to be compared, as `share` tells.
+            candidates: how many of each are to be compared, as `share` tells.
         """
         chosen: list[Proposal] = []
         begun: set[tuple[int, ...]] = set()  # two texts may share a branch
         for text in self.kept:
-            count = _WRITTEN * self.share(candidates)
-            branches = heapq.nlargest(2 * count, self._branches(text), key=lambda branch: branch[0])
-            own = [branch for _, branch in branches if branch.begin not in begun][:count]
-            begun |= {proposal.begin for proposal in own}
-            untried = (edit for edit in self.edited.get(text, ()) if edit not in self.tried)
-            chosen += [*own, *islice(untried, self.share(candidates, "edit"))]
+            source, path = self.reading(text)
+            count = _WRITTEN * self.share(candidates, source)
+            own = [one for one in _likeliest(self._branches(source, [path]), 2 * count) if one.begin not in begun]
+            begun |= {proposal.begin for proposal in own[:count]}
+            chosen += own[:count]
+        if self.corrects:  # a correction that errs would lead all others astray
+            plain = [path for proposal, path in self.written.values() if proposal.source is None]
+            chosen += _likeliest(self._branches(None, plain), _WRITTEN * self.share(candidates, None))
+        self.tried.update(chosen)
+        return chosen
+
+    def edits(self, candidates: int) -> list[Proposal]:
+        """The likeliest edits of the closest text that are new."""
+        untried = (edit for edit in self.edited.get(self.best, ()) if edit not in self.tried)
+        chosen = list(islice(untried, self.share(candidates, self.best, "edit")))
         self.tried.update(chosen)
         return chosen
 
@@ -129,11 +139,18 @@ class Search:
         proposal, path = self.written[text]
         return proposal.source, path
 
-    def _branches(self, text: str) -> Iterator[tuple[float, Proposal]]:
-        source, path = self.reading(text)
-        before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
-        for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
-            for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-                branch = Proposal(self.place, source, (*path.ids[:place], token))
-                if np.isfinite(score) and branch not in self.tried:
-                    yield before[place] + score, branch
+    def _branches(self, source: str | None, paths: Sequence[Path]) -> dict[Proposal, float]:
+        """Where texts written when `source` was read may go on otherwise, and the log-probability of each beginning."""
+        found: dict[Proposal, float] = {}
+        for path in paths:
+            before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
+            for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
+                for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
+                    branch = Proposal(self.place, source, (*path.ids[:place], token))
+                    if np.isfinite(score) and branch not in self.tried:
+                        found[branch] = before[place] + score
+        return found
+
+
+def _likeliest(branches: dict[Proposal, float], count: int) -> list[Proposal]:
+    return heapq.nlargest(count, branches, key=branches.__getitem__)

@@ -85,7 +85,7 @@ class Writer:
     def edit(self, searches: Sequence[Search]) -> None:
         """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
 
-        Beside those of `edits` these are: a token more at some place, or another one there, and all else as it was.
+        Beside those of `edits` these are: a token more at some place, another one, or none, and all else as it was.
         """
         end_id = self.inverter.end_id
         readings = [
@@ -123,7 +123,7 @@ class Writer:
     def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
         """The edits of a text, and their tokens with the end token."""
         tokenizer, end_id = self.inverter.tokenizer, self.inverter.end_id
-        rows = [[*path.ids[:place], token, *path.ids[place + gone :]] for place, token, gone in _changes(path, end_id)]
+        rows = list(_changes(path, end_id))
         if moved := list(edits(text)):
             rows += [[*row, end_id] for row in tokenizer(moved, add_special_tokens=False)["input_ids"]]
         texts = self.inverter.texts([row[:-1] for row in rows])
@@ -148,14 +148,17 @@ def _parts(proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Prop
             yield kind[start : start + size]
 
 
-def _changes(path: Path, end_id: int) -> Iterator[tuple[int, int, int]]:
-    """Place, token, and how many tokens of the path it takes the place of: none or one."""
+def _changes(path: Path, end_id: int) -> Iterator[list[int]]:
+    """The tokens of a path, its end included, with one more, with another one, or without one."""
     for place, tokens in enumerate(path.other_ids.tolist()):
+        before, after = path.ids[:place], path.ids[place + 1 :]
         for token in tokens:
             if token != end_id:
-                yield place, token, 0
-                if place + 1 < len(path.ids):
-                    yield place, token, 1
+                yield [*before, token, *path.ids[place:]]
+                if after:
+                    yield [*before, token, *after]
+        if after and len(path.ids) > 2:  # some text is left
+            yield [*before, *after]
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:
