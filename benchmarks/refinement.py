@@ -139,12 +139,12 @@ def main() -> None:
             before = time.perf_counter()
             found = refinement.refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])
             seconds = (time.perf_counter() - before) / len(vectors)
+            if effort == (options.rounds, options.candidates):
+                stopped = found  # at last that of the better method
             curve = list(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
             show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
-    effort = {"rounds": options.rounds, "candidates": options.candidates}
-    stopped = refinement.refine(inverter, encoder, vectors, **effort)
     search.EXACT = 2.0  # no cosine is that: nothing stops before its time
-    going = refinement.refine(inverter, encoder, vectors, **effort)
+    going = refinement.refine(inverter, encoder, vectors, rounds=options.rounds, candidates=options.candidates)
     asked = [float(np.mean([item.queries for item in found])) for found in (stopped, going)]
     same = np.mean([a.text == b.text for a, b in zip(stopped, going, strict=True)])
     print(
