@@ -66,8 +66,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--candidates",
         type=int,
         metavar="K",
-        help="with --refine: branches a round, for each of the closest three if the inverter has learned to correct "
-        "(default: 4); twice as many edits",
+        help="with --refine: branches a round, of plain inversion and each of the closest three if the inverter has "
+        "learned to correct (default: 4); twice as many edits, again while they help",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}

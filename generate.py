@@ -91,8 +91,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--candidates",
         type=int,
         metavar="K",
-        help="branches compared a round, for each of the closest three if it has learned to correct (default: 4); "
-        "twice as many edits",
+        help="branches compared a round, of plain inversion and each of the closest three if it has learned to correct "
+        "(default: 4); twice as many edits, again while they help",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")

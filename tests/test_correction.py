@@ -1,5 +1,7 @@
 """What the GPT reads to mend a hypothesis, and that training teaches it to."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from conftest import LetterEncoder
 from torch.nn import functional as F
 
 from vec2text import Inverter
+from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
 from vec2text.correction import Hypotheses, positions_of_prefix
 from vec2text.decoders import load_decoder
@@ -185,10 +188,19 @@ def test_refinement_corrects_first_and_its_correction_is_what_the_gpt_writes(cor
     assert once.queries <= 4  # the plain text, its correction, and a branch of both
 
 
-def test_branches_of_plain_inversion_are_proposed_beside_corrections(corrector, encoder, targets):
+def test_branches_of_plain_inversion_are_proposed_beside_corrections(corrector, encoder, targets, in_fp32):
     corrected = refine(corrector, encoder, targets, rounds=1, candidates=3)
     corrector.correction = None
     plain = refine(corrector, encoder, targets, rounds=1, candidates=3)
     for both, alone in zip(corrected, plain, strict=True):
         assert {item.text for item in alone.hypotheses} <= {item.text for item in both.hypotheses}
         assert both.queries > alone.queries
+
+
+def test_a_search_of_poor_prospects_still_gets_all_its_branches_of_plain_inversion(
+    corrector, encoder, targets, in_fp32
+):
+    corrector.calibration = Calibration(1.0, 0.5, 0.0, 10, prospect_closeness=0.0, prospect_bias=-9.0)
+    for result in refine(corrector, encoder, targets, rounds=3, candidates=3):
+        new = [after - before for (_, before), (_, after) in pairwise(result.history[1:])]
+        assert all(3 <= count <= 1 + 1 + 3 for count in new)  # a correction, a branch of it, and three plain ones

@@ -171,6 +171,8 @@ def test_what_was_found_before_the_encoder_failed_while_editing_is_kept(inverter
             break
         except RefinementStopped as stop:
             stopped.append(stop)
+    else:
+        pytest.fail("it asks without end")
     assert len(stopped) > 9  # editing asks as well
     for stop in stopped:
         assert stop.reconstructions[: stop.finished] == whole[: stop.finished]
@@ -240,12 +242,12 @@ class Aimed(LetterEncoder):
 
 
 @pytest.fixture
-def edited(inverter, encoder, vectors, monkeypatch):
+def edited(inverter, encoder, vectors, monkeypatch, in_fp32):
     """A vector, its closest text when round two begins to edit, the likeliest edit, and the likeliest of that."""
     monkeypatch.setattr(writing, "_READ", 1000)
-    monkeypatch.setitem(search._EACH, "edit", 0)
+    monkeypatch.setattr(search, "_EDITS", 0)
     closest = [result.text for result in refine(inverter, encoder, vectors, rounds=2)]
-    monkeypatch.setitem(search._EACH, "edit", 64)
+    monkeypatch.setattr(search, "_EDITS", 64)
     place = max(range(len(closest)), key=lambda place: len(list(edits(closest[place]))))
     texts = [closest[place]]
     for _ in range(2):
@@ -260,7 +262,7 @@ def test_edits_of_the_closest_text_are_proposed(inverter, edited, monkeypatch):
     encoder = Aimed({aim: target[0]})
     (result,) = refine(inverter, encoder, target, rounds=2)
     assert (result.text, result.rounds) == (aim, 2)
-    monkeypatch.setitem(search._EACH, "edit", 0)
+    monkeypatch.setattr(search, "_EDITS", 0)
     (result,) = refine(inverter, encoder, target, rounds=2)
     assert result.text != aim
 

@@ -111,10 +111,10 @@ def refine(
         encoder: the one that made the vectors.
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
-        candidates: branches that are compared a round: for each of the hypotheses that are kept, beside its
-            correction, and for plain inversion; or for all of them together where the inverter has not learned to
-            correct. From the second round on also twice as many edits of the closest text, up to three times if they
-            bring it closer. 0: nothing is refined.
+        candidates: branches that are compared a round: for each kept hypothesis that is read, beside its correction,
+            and for plain inversion; or for all together where the inverter has not learned to correct. From the
+            second round on also twice as many edits of the closest text, up to three times if they bring it closer.
+            0: nothing is refined.
         beams: hypotheses, the closest so far, that proposals start from.
         max_tokens: longest text; None: the longest that the inverter was trained on.
         batch_size: vectors that are worked on at a time.
@@ -208,8 +208,8 @@ class _Batch:
             searches = [search for search in searches if not search.found]
             branches = [proposal for search in searches for proposal in search.branches(candidates)]
             self._propose(branches, candidates)
-            edits = self._climb([search for search in searches if search.promising and step > 1], candidates)
             self._settle([search for search in begun if search.found])
+            edits = self._climb([search for search in searches if search.promising and step > 1], candidates)
             proposals = [*corrections, *branches, *edits]
             if not proposals:
                 break
@@ -227,7 +227,8 @@ class _Batch:
             self.writer.edit([search for search in searches if search.best not in search.edited])
             before = [search.best for search in searches]
             edits = [proposal for search in searches for proposal in search.edits(candidates)]
-            self._propose(edits, candidates)
+            self._propose(edits)
+            self._settle([search for search in searches if search.found])
             proposed += edits
             searches = [search for search, text in zip(searches, before, strict=True) if search.best != text]
         return proposed
@@ -265,21 +266,21 @@ class _Batch:
 
         Args:
             proposals: what is written.
-            count: how many new texts are encoded for each vector and hypothesis that is read; None: all.
+            count: candidates, of which each vector and hypothesis that is read gets its share; None: all are encoded.
             decoder: the one that writes them; None: the one in bf16, which is fine enough.
         """
-        fresh: dict[tuple[int, str | None, str], dict[str, tuple[Proposal, Path]]] = {}
+        fresh: dict[tuple[int, str | None], dict[str, tuple[Proposal, Path]]] = {}
         for proposal, path, text in self.writer.write(proposals, decoder):
             search = self.searches[proposal.place]
             if proposal.source is not None and not proposal.begin:
                 search.corrected[proposal.source] = path
             if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
-                group = fresh.setdefault((proposal.place, proposal.source, proposal.kind), {})
+                group = fresh.setdefault(proposal.reading, {})
                 group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
-        for (place, source, kind), found in fresh.items():
+        for (place, source), found in fresh.items():
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
-            limit = len(ranked) if count is None else self.searches[place].share(count, source, kind)
+            limit = len(ranked) if count is None else self.searches[place].share(count, source)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}

@@ -20,7 +20,7 @@ EXACT = 0.9999
 _RESOLUTION = 1e-5
 """Cosines of one text, encoded in two batches, differ by less than this."""
 
-_EACH = {"branch": 1, "edit": 2}  # texts of each kind that are compared for one candidate
+_EDITS = 2  # that are compared for one candidate
 _WRITTEN = 2  # texts that are written for one that is compared: comparing is what counts
 
 
@@ -93,10 +93,10 @@ class Search:
         count = self.beams if self.promising else 1
         return heapq.nlargest(count, self.seen, key=self.seen.__getitem__)
 
-    def share(self, candidates: int, reading: str | None, kind: str = "branch") -> int:
-        """How many new texts of a kind are compared that are written when a hypothesis is read, or none (None)."""
-        whole = self.promising or (self.corrects and reading is None)
-        return (candidates if whole else min(1, candidates)) * _EACH[kind]
+    def share(self, candidates: int, source: str | None) -> int:
+        """How many new texts are compared that are written when a hypothesis is read, or none (None)."""
+        whole = self.promising or (self.corrects and source is None)
+        return candidates if whole else min(1, candidates)
 
     def corrections(self) -> list[Proposal]:
         """For each kept hypothesis its correction, if that is new."""
@@ -116,19 +116,19 @@ class Search:
         for text in self.kept:
             source, path = self.reading(text)
             count = _WRITTEN * self.share(candidates, source)
-            own = [one for one in _likeliest(self._branches(source, [path]), 2 * count) if one.begin not in begun]
-            begun |= {proposal.begin for proposal in own[:count]}
-            chosen += own[:count]
+            own = [one for one in self._likeliest(source, [path], 2 * count) if one.begin not in begun][:count]
+            begun |= {proposal.begin for proposal in own}
+            chosen += own
         if self.corrects:  # a correction that errs would lead all others astray
             plain = [path for proposal, path in self.written.values() if proposal.source is None]
-            chosen += _likeliest(self._branches(None, plain), _WRITTEN * self.share(candidates, None))
+            chosen += self._likeliest(None, plain, _WRITTEN * self.share(candidates, None))
         self.tried.update(chosen)
         return chosen
 
     def edits(self, candidates: int) -> list[Proposal]:
         """The likeliest edits of the closest text that are new."""
         untried = (edit for edit in self.edited.get(self.best, ()) if edit not in self.tried)
-        chosen = list(islice(untried, self.share(candidates, self.best, "edit")))
+        chosen = list(islice(untried, _EDITS * candidates))
         self.tried.update(chosen)
         return chosen
 
@@ -139,18 +139,15 @@ class Search:
         proposal, path = self.written[text]
         return proposal.source, path
 
-    def _branches(self, source: str | None, paths: Sequence[Path]) -> dict[Proposal, float]:
-        """Where texts written when `source` was read may go on otherwise, and the log-probability of each beginning."""
+    def _likeliest(self, source: str | None, paths: Sequence[Path], count: int) -> list[Proposal]:
+        """New branches of texts written when `source` was read: so many, those whose beginnings are the likeliest."""
         found: dict[Proposal, float] = {}
         for path in paths:
             before = np.concatenate([[0.0], path.log_probabilities.cumsum()[:-1]])
             for place, (tokens, scores) in enumerate(zip(path.other_ids, path.other_log_probabilities, strict=True)):
+                begin = tuple(path.ids[:place])
                 for token, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-                    branch = Proposal(self.place, source, (*path.ids[:place], token))
+                    branch = Proposal(self.place, source, (*begin, token))
                     if np.isfinite(score) and branch not in self.tried:
                         found[branch] = before[place] + score
-        return found
-
-
-def _likeliest(branches: dict[Proposal, float], count: int) -> list[Proposal]:
-    return heapq.nlargest(count, branches, key=branches.__getitem__)
+        return heapq.nlargest(count, found, key=found.__getitem__)

@@ -94,7 +94,7 @@ class Validation:
         )
 
     def _refined(self) -> Scores:
-        """Of validation sentences after the least refinement: at most two more encoder queries each."""
+        """Of validation sentences after the least refinement: a few more encoder queries each."""
         assert self.data.encoder is not None
         found = refine(self.inverter, self.data.encoder, self.vectors, rounds=1, candidates=1)
         similarities = np.array([item.similarity for item in found])
