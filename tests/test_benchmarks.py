@@ -96,6 +96,24 @@ def test_an_inverter_is_adapted_to_other_spaces(tmp_path, gpt2, labse_encoder, t
     assert "mean token embedding" in printed
 
 
+def test_methods_of_refinement_are_compared(tmp_path, gpt2, labse_encoder, text_file):
+    decoder, tokenizer = load_decoder(DecoderConfig(str(gpt2)), [], 60)
+    space = Fingerprint.of(labse_encoder)
+    made = Inverter.build(ProjectionConfig("mlp", 3), decoder, tokenizer, space, 8, corrects=True)
+    made.save_pretrained(tmp_path / "inverter")
+    given = ("--model", tmp_path / "inverter", "--texts", text_file, "--limit", 3, "--rounds", 2, "--candidates", 2)
+    printed = run("refinement.py", *given, "--large", 1, 3, "--output", tmp_path / "methods")
+    report = json.loads((tmp_path / "methods.json").read_text())
+    by_method = {point["method"] for point in report["points"]}
+    assert {f"branches and edits, {count} a round" for count in (2, 3, 8)} < by_method
+    assert {f"with learned correction, {count} a round" for count in (2, 3, 8)} < by_method
+    assert report["sentences"] == 3
+    early = report["early_stop"]
+    assert 1 < early["queries"] <= early["without"]
+    assert f"{early['queries']:.1f} queries a vector instead of" in printed
+    assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_scaling_counts_sentences_and_vectors(tmp_path):
     printed = run("scaling.py", "--sentences", 400, "--vectors", 20, 40, "--output", tmp_path / "scaling")
     report = json.loads((tmp_path / "scaling.json").read_text())
