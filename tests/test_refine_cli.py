@@ -103,6 +103,7 @@ def failing(monkeypatch, labse_encoder):
 def test_when_the_encoder_fails_what_was_found_is_written(
     place, monkeypatch, capsys, tmp_path, labse_encoder, failing, calls, done, begun
 ):
+    monkeypatch.setattr("vec2text.refinement._STEPS", 0)  # no edits: how often they ask is not known before
     words = ["--vector", str(place / "vectors.npy"), "--refine", "2", "--candidates", "3", "--batch-size", "3"]
     out = tmp_path / "out.jsonl"
     failing(calls)
