@@ -8,14 +8,15 @@ import torch
 from conftest import LetterEncoder
 from torch.nn import functional as F
 
-from vec2text import Inverter
+from vec2text import Inverter, refinement
 from vec2text.calibration import Calibration
 from vec2text.config import ProjectionConfig
 from vec2text.correction import Hypotheses, positions_of_prefix
 from vec2text.decoders import load_decoder
 from vec2text.fingerprint import Fingerprint
-from vec2text.paths import explore
+from vec2text.paths import Path, explore
 from vec2text.refinement import RefinementStopped, refine
+from vec2text.search import Proposal
 
 
 @pytest.fixture
@@ -195,6 +196,21 @@ def test_branches_of_plain_inversion_are_proposed_beside_corrections(corrector, 
     for both, alone in zip(corrected, plain, strict=True):
         assert {item.text for item in alone.hypotheses} <= {item.text for item in both.hypotheses}
         assert both.queries > alone.queries
+
+
+def test_plain_inversion_is_gone_on_from_where_something_else_wrote_its_text_too(corrector, encoder, targets):
+    batch = refinement._Batch(corrector, encoder, targets[:1], 3, 24, None, lambda: corrector.decoder)
+    search = batch.searches[0]
+    batch._propose([Proposal(0, None)])
+    path, branch = search.plain[0], Path.unread([7, 8])
+    text = search.best
+    written = [(Proposal(0, text, (7,)), Path.unread([8]), "A boat."), (Proposal(0, None, (7,)), branch, "A boat.")]
+    batch.writer.write = lambda *_: written
+    batch._propose([proposal for proposal, *_ in written])
+    assert search.written["A boat."][0] in [proposal for proposal, *_ in written]
+    assert search.plain == [path, branch]  # both wrote it in one call
+    batch._propose([written[1][0]])
+    assert search.plain == [path, branch, branch]  # it had been compared
 
 
 def test_a_search_of_poor_prospects_still_gets_all_its_branches_of_plain_inversion(

@@ -10,6 +10,7 @@ from conftest import LetterEncoder
 
 from vec2text import refinement, search, writing
 from vec2text.calibration import Calibration
+from vec2text.constraints import Constraints
 from vec2text.edits import edits
 from vec2text.paths import Path, explore, read
 from vec2text.refinement import RefinementStopped, refine
@@ -20,6 +21,21 @@ from vec2text.sentences import case_variants
 @pytest.fixture
 def vectors(encoder, sentences):
     return encoder.encode(sentences[:40:4])
+
+
+class Aimed(LetterEncoder):
+    """Gives some texts vectors of one's own."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.own = own
+
+    def encode(self, texts):
+        found = super().encode(texts)
+        for row, text in enumerate(texts):
+            if text in self.own:
+                found[row] = self.own[text]
+        return found
 
 
 def similarity(encoder, text, vector):
@@ -110,14 +126,7 @@ def test_an_exact_text_is_one_whose_vector_is_the_target(inverter, encoder, vect
     """Aim at a text that is a branch of the greedy one: it is found, and the search ends there."""
     first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
     aim = next(hypothesis.text for hypothesis in first.hypotheses[::-1] if hypothesis.text != first.history[0][0])
-
-    class Aimed(LetterEncoder):
-        def encode(self, texts):
-            found = super().encode(texts)
-            found[[text == aim for text in texts]] = vectors[0]
-            return found
-
-    (result,) = refine(inverter, Aimed(), vectors[:1], rounds=9, candidates=8)
+    (result,) = refine(inverter, Aimed({aim: vectors[0]}), vectors[:1], rounds=9, candidates=8)
     assert (result.text, result.rounds) == (aim, 1)
     assert result.queries < 9 * 8
 
@@ -226,21 +235,6 @@ def test_confidence_is_what_the_calibration_says_of_the_text(inverter, encoder, 
     assert [result.confidence for result in again] == pytest.approx([result.confidence for result in found], rel=1e-3)
 
 
-class Aimed(LetterEncoder):
-    """Gives some texts vectors of one's own."""
-
-    def __init__(self, own):
-        super().__init__()
-        self.own = own
-
-    def encode(self, texts):
-        found = super().encode(texts)
-        for row, text in enumerate(texts):
-            if text in self.own:
-                found[row] = self.own[text]
-        return found
-
-
 @pytest.fixture
 def edited(inverter, encoder, vectors, monkeypatch, in_fp32):
     """A vector, its closest text when round two begins to edit, the likeliest edit, and the likeliest of that."""
@@ -281,10 +275,45 @@ def test_what_an_edit_brought_closer_is_edited_again_in_the_same_round(inverter,
 def test_a_token_is_put_in_exchanged_and_left_out():
     end, others = 9, np.array([[1], [9], [3]])
     path = Path([5, 6, end], np.zeros(3), others, np.zeros((3, 1)))
-    changed = list(writing._changes(path, end))
-    assert changed == [[1, 5, 6, end], [1, 6, end], [6, end], [5, end], [5, 6, 3, end]]
+    assert list(writing._changes(path, end)) == [[1, 5, 6], [1, 6], [6], [5], [5, 6, 3]]
+    unended = Path([5, 6], np.zeros(2), others[::2], np.zeros((2, 1)))  # as long as a text may be
+    assert list(writing._changes(unended, end)) == [[1, 5, 6], [1, 6], [6], [5, 3, 6], [5, 3], [5]]
     single = Path([5, end], np.zeros(2), others[:2], np.zeros((2, 1)))
-    assert [end] not in list(writing._changes(single, end))  # something is left
+    assert [] not in list(writing._changes(single, end))  # something is left
+
+
+@pytest.fixture
+def found_edits(monkeypatch):
+    """All edits that are found: texts and their tokens."""
+    found = {}
+    own = writing.Writer._edited
+
+    def noted(writer, path, text):
+        edited = own(writer, path, text)
+        found.update(edited)
+        return edited
+
+    monkeypatch.setattr(writing.Writer, "_edited", noted)
+    return found
+
+
+def test_edits_may_be_as_long_as_a_text_may_be(inverter, encoder, vectors, found_edits):
+    refine(inverter, encoder, vectors, rounds=2, max_tokens=4)
+    assert {len(tokens) for tokens in found_edits.values()} <= {2, 3, 4}
+    unended = {text: ids for text, ids in found_edits.items() if ids[-1] != inverter.end_id}
+    assert unended  # no plain text of these vectors ends before
+    assert {len(tokens) for tokens in unended.values()} == {4}
+    assert inverter.texts(list(unended.values())) == list(unended)
+
+
+def test_edits_obey_constraints(inverter, encoder, vectors, found_edits):
+    asked = Constraints(max_words=1)
+    refine(inverter, encoder, vectors, rounds=2)
+    assert not all(map(asked.obeyed_by, found_edits))
+    found_edits.clear()
+    refine(inverter, encoder, vectors, rounds=2, constraints=asked)
+    assert found_edits
+    assert all(map(asked.obeyed_by, found_edits))
 
 
 def test_of_what_the_encoder_cannot_tell_apart_the_likeliest_case_is_kept(inverter, vectors, monkeypatch):
@@ -319,16 +348,7 @@ def test_of_what_the_encoder_cannot_tell_apart_the_likeliest_case_is_kept(invert
 def test_a_variant_that_the_encoder_tells_apart_is_not_preferred(inverter, encoder, vectors):
     first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
     for aim in (hypothesis.text for hypothesis in first.hypotheses):
-
-        class Aimed(LetterEncoder):
-            right = aim
-
-            def encode(self, texts):
-                found = super().encode(texts)
-                found[[text == self.right for text in texts]] = vectors[0]
-                return found
-
-        (result,) = refine(inverter, Aimed(), vectors[:1], rounds=1, candidates=8)
+        (result,) = refine(inverter, Aimed({aim: vectors[0]}), vectors[:1], rounds=1, candidates=8)
         assert result.text == aim
 
 

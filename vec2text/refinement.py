@@ -274,7 +274,9 @@ class _Batch:
             search = self.searches[proposal.place]
             if proposal.source is not None and not proposal.begin:
                 search.corrected[proposal.source] = path
-            if text not in search.seen and (self.rules is None or self.rules.constraints.obeyed_by(text)):
+            if text in search.seen:
+                search.plain += [path] if proposal.source is None else []
+            elif self.rules is None or self.rules.constraints.obeyed_by(text):
                 group = fresh.setdefault(proposal.reading, {})
                 group.setdefault(text, (proposal, path))
         chosen: dict[tuple[int, str], tuple[Proposal, Path]] = {}
@@ -282,6 +284,7 @@ class _Batch:
             ranked = sorted(found.items(), key=lambda item: -item[1][1].log_probabilities.sum())
             limit = len(ranked) if count is None else self.searches[place].share(count, source)
             chosen |= {(place, text): written for text, written in ranked[:limit]}
+            self.searches[place].plain += [path for _, (_, path) in ranked[:limit] if source is None]
             # The others may be proposed again.
             self.searches[place].tried -= {proposal for _, (proposal, _) in ranked[limit:]}
         self._compare(list(chosen))

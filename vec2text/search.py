@@ -60,6 +60,8 @@ class Search:
     """Texts and their cosine to the target."""
     written: dict[str, tuple[Proposal, Path]] = field(default_factory=dict)
     """How each text was written."""
+    plain: list[Path] = field(default_factory=list)
+    """What plain inversion wrote, also where something else had written the same text before."""
     corrected: dict[str, Path] = field(default_factory=dict)
     """How the correction of each hypothesis was written."""
     edited: dict[str, list[Proposal]] = field(default_factory=dict)
@@ -120,8 +122,7 @@ class Search:
             begun |= {proposal.begin for proposal in own}
             chosen += own
         if self.corrects:  # a correction that errs would lead all others astray
-            plain = [path for proposal, path in self.written.values() if proposal.source is None]
-            chosen += self._likeliest(None, plain, _WRITTEN * self.share(candidates, None))
+            chosen += self._likeliest(None, self.plain, _WRITTEN * self.share(candidates, None))
         self.tried.update(chosen)
         return chosen
 

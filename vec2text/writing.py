@@ -121,13 +121,15 @@ class Writer:
                 ]
 
     def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
-        """The edits of a text, and their tokens with the end token."""
+        """The edits of a text, and their tokens, with the end token where there is room for it."""
         tokenizer, end_id = self.inverter.tokenizer, self.inverter.end_id
         rows = list(_changes(path, end_id))
         if moved := list(edits(text)):
-            rows += [[*row, end_id] for row in tokenizer(moved, add_special_tokens=False)["input_ids"]]
-        texts = self.inverter.texts([row[:-1] for row in rows])
-        return {edited: row for edited, row in zip(texts, rows, strict=True) if len(row) <= self.max_tokens}
+            rows += tokenizer(moved, add_special_tokens=False)["input_ids"]
+        rows = [row for row in rows if len(row) <= self.max_tokens]
+        found = zip(self.inverter.texts(rows), rows, strict=True)
+        obeys = (lambda _: True) if self.rules is None else self.rules.constraints.obeyed_by
+        return {edited: [*row, end_id][: self.max_tokens] for edited, row in found if obeys(edited)}
 
     def _read(self, readings: Sequence[Reading]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What the GPT reads before it writes: prefixes (R, P', H) and their mask. All are corrections, or none is."""
@@ -149,16 +151,17 @@ def _parts(proposals: Sequence[Proposal], size: int = 256) -> Iterator[list[Prop
 
 
 def _changes(path: Path, end_id: int) -> Iterator[list[int]]:
-    """The tokens of a path, its end included, with one more, with another one, or without one."""
+    """The tokens of a path, without its end, with one more, with another one, or without one."""
+    ids = _without(path.ids, end_id)
     for place, tokens in enumerate(path.other_ids.tolist()):
-        before, after = path.ids[:place], path.ids[place + 1 :]
+        before, after = ids[:place], ids[place:]
         for token in tokens:
             if token != end_id:
-                yield [*before, token, *path.ids[place:]]
+                yield [*before, token, *after]
                 if after:
-                    yield [*before, token, *after]
-        if after and len(path.ids) > 2:  # some text is left
-            yield [*before, *after]
+                    yield [*before, token, *after[1:]]
+        if after and len(ids) > 1:  # some text is left
+            yield [*before, *after[1:]]
 
 
 def _without(ids: list[int], end_id: int) -> list[int]:
