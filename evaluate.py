@@ -67,7 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="with --refine: branches a round, of plain inversion and each of the closest three if the inverter has "
-        "learned to correct (default: 4); twice as many edits, again while they help",
+        "learned to correct (default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 30 to 50 queries a sentence",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}
@@ -83,16 +83,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, unfit in (("candidates", not refining), ("num_beams", refining)):
         if unfit and getattr(options, name) is not None:
             parser.no_effect(name, f"with{'' if refining else 'out'} --refine")
-    for name, default, least in (("limit", None, 1), ("refine", None, 0), ("candidates", 4, 1), ("num_beams", 1, 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            parser.error(f"--{name.replace('_', '-')} is {value}; expected at least {least}")
-        setattr(options, name, default if value is None else value)
+    if options.refine == 0 and options.candidates is not None:
+        parser.no_effect("candidates", "with --refine 0, which tries none")
+    parser.at_least(options, limit=1, refine=0, candidates=1, num_beams=1, seed=0)
+    options.candidates = 4 if options.candidates is None else options.candidates
+    options.num_beams = 1 if options.num_beams is None else options.num_beams
     if not all(0 < share < float("inf") for share in options.noise):
         parser.error(f"--noise is {','.join(map(str, options.noise))}; expected shares above 0")
-    place = Path(options.output or "report.json")
-    if place.suffix != ".json" or place.is_dir() or not os.access(place.parent, os.W_OK):
-        parser.error(f"--output is {place}; expected the name of a .json file, in a folder that can be written")
+    if options.output is not None:
+        place = Path(options.output)
+        taken = [name for name in (place, place.with_suffix(".png")) if name.is_dir()]
+        if taken:
+            parser.error(f"--output is {place}, but {taken[0]} is a folder: the report and its figure are files")
+        if place.suffix != ".json" or not os.access(place.parent, os.W_OK):
+            parser.error(f"--output is {place}; expected the name of a .json file, in a folder that can be written")
     return options
 
 
@@ -119,14 +123,14 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
 
 def run(options: argparse.Namespace) -> None:
     """Read, decode, measure, write and print."""
-    from vec2text.sources import embed_all, read_sentences
+    from vec2text.sources import distinct_sentences, embed_all, read_sentences
     from vec2text.storage import default_inverter, write_bytes_whole, write_text_whole
 
     model = Path(options.model or default_inverter())
     kept = model.parent / "heldout.txt"
     if options.texts is None and not kept.is_file():
         raise ValueError(f"there is no {kept}, a run's own test sentences: check --model, or give --texts FILE")
-    given = read_sentences(options.texts or str(kept))
+    given, repeated = distinct_sentences(options.texts or str(kept))
     import numpy as np
 
     from vec2text.decoders import quiet
@@ -171,7 +175,7 @@ def run(options: argparse.Namespace) -> None:
         model=str(model),
         encoder=space.encoder.name,
         judge=options.judge,
-        left_out=left_out,
+        left_out={"repeated": repeated, **left_out},
         decoding=words,
         rounds=options.refine or 0,
         candidates=options.candidates if options.refine is not None else 1,

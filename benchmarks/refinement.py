@@ -2,13 +2,14 @@
 
 All methods start from the same inverter and the same held-out sentences. The table gives, for each method and budget,
 the encoder queries a vector, exact match and BLEU, and the share of the sentences that greedy decoding missed which
-come back exactly; the figure draws exact match against queries, one curve a method. The last line says what early
+come back exactly; the figure draws exact match against queries, a colour for each method. The last line says what early
 stopping saves.
 """
 
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ import torch
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vec2text import refinement, search
+from vec2text import refinement
+from vec2text.commandline import complain
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.evaluation import Decoded
 from vec2text.inverter import Inverter
@@ -41,8 +43,8 @@ class Point:
     """A vector, on average."""
     exact_match: float
     bleu: float
-    of_missed: float
-    """Share of the sentences that greedy missed which come back exactly."""
+    of_missed: float | None
+    """Share of the sentences that greedy missed which come back exactly; None where it missed none."""
     seconds: float | None = None
     """A vector, on average, where that was measured: for the last round of a search."""
 
@@ -57,7 +59,7 @@ class Judge:
     def point(self, method: str, budget: str, texts: list[str], queries: float) -> Point:
         """What these texts are worth."""
         right = np.array([a == b for a, b in zip(self.references, texts, strict=True)])
-        of_missed = float(right[self.missed].mean()) if self.missed.any() else 0.0
+        of_missed = float(right[self.missed].mean()) if self.missed.any() else None
         return Point(method, budget, queries, float(right.mean()), corpus_bleu(self.references, texts), of_missed)
 
 
@@ -83,12 +85,16 @@ def rounds(method: str, found: list[refinement.Reconstruction], budget: str, jud
 
 
 def draw(points: list[Point]) -> Figure:
-    """Exact match against queries."""
+    """Exact match against queries: a colour for each method, another line for each number of candidates."""
     picture = Figure(figsize=(7, 4.5), layout="constrained")
     axes = picture.subplots()
-    for method in dict.fromkeys(point.method for point in points):
-        curve = sorted((point.queries, 100 * point.exact_match) for point in points if point.method == method)
-        axes.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=method)
+    labels = list(dict.fromkeys(point.method for point in points))
+    methods = [label.partition(",")[0] for label in labels]
+    for place, (label, method) in enumerate(zip(labels, methods, strict=True)):
+        colour, style = sorted(set(methods)).index(method), ("-", "--", ":")[methods[:place].count(method) % 3]
+        curve = sorted((point.queries, 100 * point.exact_match) for point in points if point.method == label)
+        options = {"color": f"C{colour}", "linestyle": style, "marker": "o", "markersize": 3, "label": label}
+        axes.plot(*zip(*curve, strict=True), **options)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("encoder queries a vector")
     axes.set_ylabel("exact match, %")
@@ -109,6 +115,8 @@ def main() -> None:
     parser.add_argument("--output", metavar="STEM", help="write STEM.json and STEM.png")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
+    if options.output and not os.access(Path(options.output).parent, os.W_OK):
+        raise ValueError(f"--output is {options.output}; expected a name in a folder that can be written")
     inverter = Inverter.from_pretrained(options.model)
     encoder = inverter.fingerprint.open_encoder()
     texts = list(read_sentences(options.texts))
@@ -123,7 +131,8 @@ def main() -> None:
             points.append(point)
             print(
                 f"{point.method:40}{point.budget:>14}{point.queries:>9.1f}{point.exact_match:>9.1%}{point.bleu:>7.1f}"
-                f"{point.of_missed:>10.1%}" + ("" if point.seconds is None else f"{point.seconds:>10.2f}"),
+                + f"{'-' if point.of_missed is None else f'{point.of_missed:.1%}':>10}"
+                + ("" if point.seconds is None else f"{point.seconds:>10.2f}"),
                 flush=True,
             )
 
@@ -143,8 +152,8 @@ def main() -> None:
                 stopped = found  # at last that of the better method
             curve = list(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
             show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
-    search.EXACT = 2.0  # no cosine is that: nothing stops before its time
-    going = refinement.refine(inverter, encoder, vectors, rounds=options.rounds, candidates=options.candidates)
+    budget = {"rounds": options.rounds, "candidates": options.candidates}
+    going = refinement.refine(inverter, encoder, vectors, **budget, early_stop=False)
     asked = [float(np.mean([item.queries for item in found])) for found in (stopped, going)]
     same = np.mean([a.text == b.text for a, b in zip(stopped, going, strict=True)])
     print(
@@ -160,4 +169,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(complain("refinement.py", error))

@@ -16,7 +16,7 @@ from vec2text.decoders import load_decoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.paths import Path, explore
 from vec2text.refinement import RefinementStopped, refine
-from vec2text.search import Proposal
+from vec2text.search import Proposal, Search
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def test_branches_of_plain_inversion_are_proposed_beside_corrections(corrector, 
 
 
 def test_plain_inversion_is_gone_on_from_where_something_else_wrote_its_text_too(corrector, encoder, targets):
-    batch = refinement._Batch(corrector, encoder, targets[:1], 3, 24, None, lambda: corrector.decoder)
-    search = batch.searches[0]
+    search = Search(0, targets[0].numpy(), 3, True, True)
+    batch = refinement._Batch(corrector, encoder, targets[:1], [search], 24, None, lambda: corrector.decoder)
     batch._propose([Proposal(0, None)])
     path, branch = search.plain[0], Path.unread([7, 8])
     text = search.best

@@ -123,7 +123,7 @@ def test_the_real_command_judges_the_newest_run_on_its_test_sentences(place, exp
         again = values(report["results"][system])
         for name, digits in (("bleu", 0.06), ("token_f1", 6e-4), ("similarity", 6e-4), ("exact_match", 6e-4)):
             assert again[name] == pytest.approx(kept[system][name], abs=digits), (system, name)
-    assert report["left_out"] == {"in training": 0, "by limit": 0}
+    assert report["left_out"] == {"repeated": 0, "in training": 0, "by limit": 0}
     assert (report["decoding"], report["rounds"], report["candidates"], report["queries"]) == ("greedy", 0, 1, 0)
     assert "nearest training sentence" in done.stdout
     assert report["signatures"]["bleu"] in done.stdout
@@ -142,7 +142,7 @@ def test_sentences_of_the_run_s_own_training_are_warned_about_counted_and_left_o
     corpus = json.loads((place / "runs" / "whole" / "corpus.json").read_text())["counts"]
     (tmp_path / "mixed.txt").write_text("\n".join([*FRESH, *(text.upper().rstrip(".") for text in sentences)]))
     report, out, errors = judged("--texts", tmp_path / "mixed.txt")
-    assert report["left_out"] == {"in training": corpus["train"], "by limit": 0}
+    assert report["left_out"] == {"repeated": 0, "in training": corpus["train"], "by limit": 0}
     assert report["sentences"] == 24 + corpus["validation"] + corpus["test"]
     assert len(errors) == 1
     assert f"{corpus['train']} of 624 sentences occur in the training set" in errors[0]
@@ -161,6 +161,13 @@ def test_training_sentences_can_be_given(judged, expected, tmp_path):
     found = values(report["results"]["nearest training sentence"])
     assert found["bleu"] == pytest.approx(sacrebleu.corpus_bleu(nearest, [FRESH[:6]]).score, abs=1e-4)
     assert found["similarity"] == pytest.approx(cosine(encoder.encode(nearest), asked).mean(), abs=1e-4)
+
+
+def test_repeated_sentences_are_counted_once(judged, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join([*FRESH[:3], "", FRESH[0], f"  {FRESH[1]}", FRESH[0]]))
+    report, out, _ = judged("--texts", tmp_path / "texts.txt")
+    assert (report["sentences"], report["left_out"]["repeated"]) == (3, 3)
+    assert "(left out: 3 repeated)" in out
 
 
 def test_an_inverter_away_from_its_run_says_what_it_cannot_measure(judged, place, tmp_path):
@@ -243,7 +250,7 @@ def test_refinement_is_reported_round_by_round(judged, expected, monkeypatch):
     assert "after round" in out
 
 
-def test_refinement_itself_rises_round_by_round(judged, expected):
+def test_refinement_is_reported_as_it_is(judged, expected):
     from vec2text.refinement import refine
 
     report, _, _ = judged("--refine", 2, "--candidates", 3, "--limit", 8)
@@ -314,6 +321,7 @@ BAD = {
     "rounds": (["--refine", "-1"], "--refine is -1; expected at least 0"),
     "candidates": (["--refine", "1", "--candidates", "-2"], "--candidates is -2; expected at least 1"),
     "candidates of nothing": (["--candidates", "4"], "--candidates has no effect without --refine"),
+    "candidates of no rounds": (["--refine", "0", "--candidates", "4"], "--candidates has no effect with --refine 0"),
     "beams of refinement": (["--refine", "2", "--num-beams", "4"], "--num-beams has no effect with --refine"),
     "beams": (["--num-beams", "0"], "--num-beams is 0; expected at least 1"),
     "noise of nothing": (["--noise", "0"], "--noise is 0.0; expected shares above 0"),
@@ -322,6 +330,9 @@ BAD = {
     "quantization": (["--quantize", "int8,int4"], "quantization 'int4' is not known; expected int8, binary, fp16"),
     "truncation": (["--truncate", "32"], "truncation to 32 of 32 dimensions"),
     "output of another kind": (["--output", "report.png"], "expected the name of a .json file"),
+    "a folder as output": (["--output", "taken.json"], "--output is taken.json, but taken.json is a folder"),
+    "a folder as figure": (["--output", "figure.json"], "--output is figure.json, but figure.png is a folder"),
+    "seed": (["--seed", "-1"], "--seed is -1; expected at least 0"),
     "output nowhere": (["--output", "nowhere/report.json"], "in a folder that can be written"),
     "unknown flag": (["--beams", "3"], "unrecognized arguments"),
 }
@@ -332,6 +343,8 @@ def test_bad_input_is_one_line_and_exit_code_2(call, place, labse, other_labse, 
     arguments, message = BAD[case]
     (place / "empty.txt").write_text("\n \n")
     (place / "bytes.txt").write_bytes(b"caf\xe9\n")
+    for name in ("taken.json", "figure.png"):
+        (place / name).mkdir(exist_ok=True)
     if not (place / "moved").exists():
         shutil.copytree(place / "runs" / "whole" / "inverter", place / "moved" / "inverter")
     arguments = [{"OTHER": other_labse, "SAME": labse}.get(word, word) for word in arguments]

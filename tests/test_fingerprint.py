@@ -176,7 +176,7 @@ def test_an_encoder_that_made_given_vectors_can_be_named_later(labse, labse_enco
     made = Fingerprint.of_vectors(EncoderConfig("theirs", kind="precomputed"), labse_encoder.encode(sentences[:50]))
     opened = made.open_encoder(str(labse), device="cpu")
     np.testing.assert_array_equal(opened.encode(sentences[:5]), labse_encoder.encode(sentences[:5]))
-    with pytest.raises(ValueError, match=r"^vectors of 'theirs' were given, not made here[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^vectors of 'theirs' were given, not made here[^\n]*--encoder NAME[^\n]*$"):
         made.open_encoder()
     with pytest.raises(ValueError, match=r"^encoder 'all-MiniLM-L6-v2' makes vectors of dimension 384[^\n]*$"):
         made.open_encoder("all-MiniLM-L6-v2")

@@ -163,8 +163,9 @@ def test_constraints_hold_for_every_text(place, monkeypatch, tmp_path, words, as
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--refine", "-1"], "rounds is -1; expected at least 0"),
-        (["--refine", "2", "--candidates", "-3"], "candidates is -3; expected at least 0"),
+        (["--refine", "-1"], "--refine is -1; expected at least 0"),
+        (["--refine", "2", "--candidates", "-3"], "--candidates is -3; expected at least 1"),
+        (["--refine", "2", "--candidates", "0"], "--candidates is 0; expected at least 1"),
         (["--candidates", "3"], "--candidates has no effect without --refine"),
         (["--n-best", "3"], "--n-best has no effect without --refine"),
         (["--refine", "1", "--n-best", "3"], "--n-best is 3 with --format text"),

@@ -122,6 +122,19 @@ def test_a_vector_whose_text_is_exact_takes_no_more_queries(inverter, vectors):
     assert (result.queries, encoder.queries, result.rounds) == (1, 1, 0)
 
 
+def test_early_stop_changes_no_text_and_saves_queries(inverter, encoder, vectors, in_fp32):
+    aims = [result.hypotheses[1].text for result in refine(inverter, encoder, vectors[:4], rounds=1, candidates=4)]
+    aimed = Aimed(dict(zip(aims, vectors, strict=False)))
+    stopped = refine(inverter, aimed, vectors, rounds=3, candidates=4)
+    going = refine(inverter, aimed, vectors, rounds=3, candidates=4, early_stop=False)
+    assert [result.text for result in stopped] == [result.text for result in going]
+    for short, long in zip(stopped, going, strict=True):
+        assert set(short.hypotheses) <= set(long.hypotheses)
+        assert (short.queries < long.queries) is (short.similarity >= EXACT)
+    assert [result.rounds for result in stopped[:4]] == [1] * 4
+    assert {result.rounds for result in going} == {3}
+
+
 def test_an_exact_text_is_one_whose_vector_is_the_target(inverter, encoder, vectors):
     """Aim at a text that is a branch of the greedy one: it is found, and the search ends there."""
     first = refine(inverter, encoder, vectors[:1], rounds=1, candidates=8)[0]
@@ -212,6 +225,16 @@ def test_a_vector_whose_text_is_exact_is_done_when_the_encoder_fails(inverter, e
 def test_negative_budgets_are_refused(inverter, encoder, vectors, option):
     with pytest.raises(ValueError, match=rf"{option} is -1; expected at least 0"):
         refine(inverter, encoder, vectors, **{option: -1})
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batches_of_nothing_are_refused(inverter, encoder, vectors, size):
+    for call in (
+        lambda: inverter.invert(vectors, batch_size=size),
+        lambda: refine(inverter, encoder, vectors, batch_size=size),
+    ):
+        with pytest.raises(ValueError, match=f"batch_size is {size}; expected at least 1"):
+            call()
 
 
 def test_no_candidates_are_no_refinement(inverter, encoder, vectors):
@@ -359,7 +382,6 @@ def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(in
     for short, long in zip(poor, whole, strict=True):
         assert short.history[:2] == long.history[:2]
         assert [b - a for (_, a), (_, b) in pairwise(short.history[1:])] == [1, 1, 1]
-        assert short.similarity >= long.hypotheses[-1].similarity
     assert min(result.queries for result in whole) > max(result.queries for result in poor)
 
 

@@ -22,6 +22,13 @@ class Parser(argparse.ArgumentParser):
         """Say that an option, by its name in the namespace, does nothing with or without another, and leave."""
         self.error(f"--{option.replace('_', '-')} has no effect {why}")
 
+    def at_least(self, options: argparse.Namespace, **least: int) -> None:
+        """Leave, saying so, where one of these options was given and is less than it may be."""
+        for option, low in least.items():
+            value = getattr(options, option)
+            if value is not None and value < low:
+                self.error(f"--{option.replace('_', '-')} is {value}; expected at least {low}")
+
 
 def command_parser(program: str, says: str, examples: str) -> Parser:
     """A command's parser.

@@ -63,8 +63,8 @@ def load_encoder(config: EncoderConfig, device: str | None = None) -> Encoder:
     }
     if config.kind not in kinds:
         raise ValueError(
-            f"vectors of {config.name!r} were given, not made here: give vectors instead of texts, or name the "
-            "encoder that makes them"
+            f"vectors of {config.name!r} were given, not made here, but texts are to be embedded: name the encoder "
+            "that makes them (--encoder NAME), or give vectors and do without refinement"
         )
     return kinds[config.kind](config, device)
 

@@ -129,6 +129,8 @@ class Inverter(Assembly):
             ValueError: another dimension, NaN, infinity or a vector of zeros, options that contradict, or constraints
                 that cannot be obeyed, whatever the vectors. All of this is known before the first text is written.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         limit = self.max_tokens if max_tokens is None else max_tokens
         options = Decoding(num_beams, temperature, top_k, top_p, min_tokens, limit)
         self.check_length(limit)

@@ -98,6 +98,7 @@ def refine(
     max_tokens: int | None = None,
     batch_size: int = 256,
     constraints: Constraints | None = None,
+    early_stop: bool = True,
     show: Callable[[float], None] | None = None,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
@@ -108,7 +109,8 @@ def refine(
 
     Args:
         inverter: proposes.
-        encoder: the one that made the vectors.
+        encoder: the one that made the vectors, as `inverter.fingerprint.open_encoder()` makes sure; only its dimension
+            is checked here.
         vectors: (N, D), or one vector (D,).
         rounds: of proposals, after plain inversion; 0: none.
         candidates: branches that are compared a round: for each kept hypothesis that is read, beside its correction,
@@ -120,12 +122,13 @@ def refine(
         batch_size: vectors that are worked on at a time.
         constraints: what every text must be like. Where words must be contained, the first text of a vector is the
             closest of up to `candidates` + 1 that contain them.
+        early_stop: False: all rounds are spent also on vectors whose text is exact, on more hypotheses beside it.
         show: is told after each round what share of all the work is done, 0 to 1.
 
     Raises:
         RefinementStopped: the encoder failed half-way; it holds what was found before.
-        ValueError: rounds or candidates below 0, beams below 1, vectors that `Inverter.invert` refuses, or constraints
-            that cannot be obeyed.
+        ValueError: rounds or candidates below 0, beams or batch_size below 1, vectors that `Inverter.invert` refuses,
+            or constraints that cannot be obeyed.
     """
     limit = inverter.max_tokens if max_tokens is None else max_tokens
     for name, value, least in (
@@ -133,6 +136,7 @@ def refine(
         ("candidates", candidates, 0),
         ("beams", beams, 1),
         ("max_tokens", limit, 1),
+        ("batch_size", batch_size, 1),
     ):
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
@@ -155,16 +159,21 @@ def refine(
 
     try:
         for start in range(0, len(rows), batch_size):
-            batch = _Batch(inverter, encoder, rows[start : start + batch_size], beams, limit, rules, writer)
+            part = rows[start : start + batch_size]
+            searches = [
+                Search(place, target, beams, inverter.correction is not None, early_stop)
+                for place, target in enumerate(unit(part.numpy()))
+            ]
+            batch = _Batch(inverter, encoder, part, searches, limit, rules, writer)
             try:
-                batch.refine(rounds, candidates, partial(tell, start, len(batch.searches)))
+                batch.refine(rounds, candidates, partial(tell, start, len(part)))
             except (EncoderError, MemoryError) as error:
                 so_far = batch.results()
                 rest: list[None] = [None] * (len(rows) - start - len(so_far))
                 finished = start + sum(bool(search.seen) and search.found for search in batch.searches)
                 raise RefinementStopped([*found, *so_far, *rest], finished, error) from error
             found += [result for result in batch.results() if result is not None]
-            tell(start, len(batch.searches), 1.0)
+            tell(start, len(part), 1.0)
     finally:
         inverter.train(was_training)
     return found
@@ -178,16 +187,15 @@ class _Batch:
         inverter: Inverter,
         encoder: Encoder,
         rows: torch.Tensor,
-        beams: int,
+        searches: list[Search],
         max_tokens: int,
         rules: Rules | None,
         decoder: Callable[[], Any],
     ) -> None:
         self.inverter, self.encoder, self.rows, self.rules = inverter, encoder, rows, rules
-        corrects = inverter.correction is not None
-        self.searches = [Search(place, target, beams, corrects) for place, target in enumerate(unit(rows.numpy()))]
+        self.searches = searches
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
-        self.writer = Writer(inverter, rows, self.searches, self.memo, max_tokens, rules, decoder)
+        self.writer = Writer(inverter, rows, searches, self.memo, max_tokens, rules, decoder)
 
     def refine(self, rounds: int, candidates: int, tell: Callable[[float], None]) -> None:
         """Search for as many rounds, each vector until it is found; `tell` is told the share that is done.
@@ -199,36 +207,38 @@ class _Batch:
         self._propose(self.writer.beginnings(candidates), decoder=self.inverter.decoder)
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
-            begun = searches = [search for search in self.searches if not search.found]
+            searches = [search for search in self.searches if not search.done]
+            missed = [search for search in searches if not search.found]
             if step > 1:
                 self._weigh(searches, candidates)
             # Corrections first: the rest of the round goes on from what is closest then.
             corrections = [proposal for search in searches for proposal in search.corrections()]
             self._propose(corrections)
-            searches = [search for search in searches if not search.found]
+            searches = [search for search in searches if not search.done]
             branches = [proposal for search in searches for proposal in search.branches(candidates)]
             self._propose(branches, candidates)
-            self._settle([search for search in begun if search.found])
+            self._settle([search for search in missed if search.found])
             edits = self._climb([search for search in searches if search.promising and step > 1], candidates)
             proposals = [*corrections, *branches, *edits]
             if not proposals:
                 break
             for place in {proposal.place for proposal in proposals}:
-                self.searches[place].spent = step
+                self.searches[place].rounds = step
             self._note()
-            left = sum(not search.found for search in self.searches) / len(self.searches)
+            left = sum(not search.done for search in self.searches) / len(self.searches)
             tell(1 - left * (1 - step / rounds))
 
     def _climb(self, searches: Sequence[Search], candidates: int) -> list[Proposal]:
         """Edit the closest texts, and what comes closer by it again; returns what was proposed."""
         proposed: list[Proposal] = []
         for _ in range(_STEPS):
-            searches = [search for search in searches if not search.found]
+            searches = [search for search in searches if not search.done]
+            missed = [search for search in searches if not search.found]
             self.writer.edit([search for search in searches if search.best not in search.edited])
             before = [search.best for search in searches]
             edits = [proposal for search in searches for proposal in search.edits(candidates)]
             self._propose(edits)
-            self._settle([search for search in searches if search.found])
+            self._settle([search for search in missed if search.found])
             proposed += edits
             searches = [search for search, text in zip(searches, before, strict=True) if search.best != text]
         return proposed
@@ -327,4 +337,4 @@ def _result(search: Search) -> Reconstruction:
     best = hypotheses[0]
     now = (best.text, len(search.seen))  # a round in which the encoder failed may have come so far
     history = tuple(search.history) if search.history[-1:] == [now] else (*search.history, now)
-    return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), search.spent, history)
+    return Reconstruction(best.text, best.similarity, None, hypotheses, len(search.seen), search.rounds, history)

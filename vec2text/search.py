@@ -38,8 +38,8 @@ class Proposal:
     """The hypothesis that is read and corrected; None: plain inversion."""
     begin: tuple[int, ...] = ()
     """Its first tokens."""
-    kind: str = "branch"
-    """`branch`; of an `edit` the first tokens are all of them."""
+    whole: bool = False
+    """Whether the first tokens are all of them: an edit."""
 
     @property
     def reading(self) -> Reading:
@@ -56,6 +56,8 @@ class Search:
     """(D,) of length 1."""
     beams: int
     corrects: bool
+    early_stop: bool
+    """Whether nothing more is tried once it is found."""
     seen: dict[str, float] = field(default_factory=dict)
     """Texts and their cosine to the target."""
     written: dict[str, tuple[Proposal, Path]] = field(default_factory=dict)
@@ -70,8 +72,8 @@ class Search:
     """Whether it gets its whole share of the effort."""
     tried: set[Proposal] = field(default_factory=set)
     history: list[tuple[str, int]] = field(default_factory=list)
-    spent: int = 0
-    """Rounds."""
+    rounds: int = 0
+    """The last one in which something was proposed."""
 
     @property
     def best(self) -> str:
@@ -82,6 +84,11 @@ class Search:
     def found(self) -> bool:
         """Whether the best text is exact, as far as the encoder can tell."""
         return self.seen[self.best] >= EXACT
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is tried."""
+        return self.early_stop and self.found
 
     def prefer(self, text: str) -> None:
         """Let a text that was compared be the best, if the encoder cannot tell it from the one that is."""

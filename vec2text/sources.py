@@ -43,10 +43,16 @@ def read_sentences(path: str) -> list[str]:
     Raises:
         ValueError: it is no UTF-8 text, or there is no sentence in it.
     """
-    texts = dict.fromkeys(filter(None, map(normalise, read_lines(path))))
+    return distinct_sentences(path)[0]
+
+
+def distinct_sentences(path: str) -> tuple[list[str], int]:
+    """As `read_sentences`, and how many others stand there that repeat one of them."""
+    lines = [line for line in map(normalise, read_lines(path)) if line]
+    texts = list(dict.fromkeys(lines))
     if not texts:
         raise ValueError(f"{path}: there is no sentence in it; expected one a line")
-    return list(texts)
+    return texts, len(lines) - len(texts)
 
 
 def is_file(operand: str) -> bool:

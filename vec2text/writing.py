@@ -22,7 +22,6 @@ from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
 _READ = 128  # edits of a hypothesis, the likeliest where they are made, that are read to their end
-_TOKENS = 8  # the likeliest tokens at each place, which are put in there or take another's place
 
 
 class Writer:
@@ -61,11 +60,11 @@ class Writer:
 
     def write(self, proposals: Sequence[Proposal], decoder: Any = None) -> Iterator[tuple[Proposal, Path, str]]:
         """Proposals, in some order, and what is written of each; `decoder` is not the one that writes otherwise."""
-        whole = [one for one in proposals if one.kind != "branch"]
+        whole = [one for one in proposals if one.whole]
         if whole and self.inverter.correction is not None:
             for one, text in zip(whole, self.inverter.texts([list(one.begin) for one in whole]), strict=True):
                 yield one, Path.unread(one.begin), text  # its own correction tells where to branch
-            proposals = [one for one in proposals if one.kind == "branch"]
+            proposals = [one for one in proposals if not one.whole]
         for part in _parts(proposals):
             decoder = decoder or self.decoder()
             readings = {reading: row for row, reading in enumerate(dict.fromkeys(one.reading for one in part))}
@@ -88,10 +87,7 @@ class Writer:
         Beside those of `edits` these are: a token more at some place, another one, or none, and all else as it was.
         """
         end_id = self.inverter.end_id
-        readings = [
-            (search.place, search.best if search.corrects else search.written[search.best][0].source)
-            for search in searches
-        ]
+        readings = [(search.place, search.best if search.corrects else None) for search in searches]
         for part in _parts([Proposal(*reading) for reading in readings]):
             decoder = self.decoder()
             prefixes, mask = self._read([proposal.reading for proposal in part])
@@ -102,7 +98,7 @@ class Writer:
                 for proposal, text in zip(part, texts, strict=True)
             ]
             begin = [[*ids, end_id][: self.max_tokens] for ids in own]
-            paths = explore(decoder, prefixes, end_id, self.max_tokens, mask=mask, begin=begin, alternatives=_TOKENS)
+            paths = explore(decoder, prefixes, end_id, self.max_tokens, mask=mask, begin=begin)
             found = [self._edited(path, text) for path, text in zip(paths, texts, strict=True)]
             rows = [
                 (row, tokens)
@@ -117,7 +113,7 @@ class Writer:
                 members = np.flatnonzero(np.array(after) == row)
                 best = members[np.argsort(-likelihoods[members], kind="stable")[:_READ]]
                 self.searches[proposal.place].edited[text] = [
-                    replace(proposal, begin=tuple(ids[place]), kind="edit") for place in best
+                    replace(proposal, begin=tuple(ids[place]), whole=True) for place in best
                 ]
 
     def _edited(self, path: Path, text: str) -> dict[str, list[int]]:
