@@ -14,7 +14,7 @@ from vec2text.correction import Correction
 from vec2text.decoders import load_decoder
 from vec2text.fingerprint import Fingerprint
 
-CALIBRATION = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
+CALIBRATION = Calibration(closeness=1.5, case_odds=0.5, bias=-5.0, fitted_on=200)
 
 
 def test_saved_and_loaded_is_bit_equal(inverter, batch, tmp_path):

@@ -8,12 +8,12 @@ import pytest
 from conftest import LetterEncoder
 from sklearn.linear_model import LogisticRegression
 
-from vec2text.calibration import _RIDGE, Calibration, _features, _logistic
+from vec2text.calibration import _RIDGE, Calibration, _closeness
 from vec2text.evaluation import calibrate, reliability
 from vec2text.metrics import reliability_error
 from vec2text.refinement import refine
 
-SURE = Calibration(closeness=2.0, case=1.0, bias=-8.0, fitted_on=100)
+SURE = Calibration(closeness=2.0, case_odds=1.0, bias=-8.0, fitted_on=100)
 
 
 def draw(count, seed=0, truth=SURE):
@@ -24,20 +24,32 @@ def draw(count, seed=0, truth=SURE):
     return known, random.random(count) < truth.confidences(*known)
 
 
-def test_it_is_logistic_regression_as_scikit_learn_does_it():
-    known, exact = draw(400)
-    features = _features(*known)
+def test_where_the_case_is_certain_it_is_logistic_regression_as_scikit_learn_does_it():
+    (similarities, _), exact = draw(400)
     hits = exact.sum()
     targets = np.where(exact, (hits + 1) / (hits + 2), 1 / (400 - hits + 2))
-    weights, bias = _logistic(features, targets)
+    near = _closeness(similarities)[:, None]
     # A target between 0 and 1 is a sample of both classes.
     theirs = LogisticRegression(C=1 / _RIDGE, tol=1e-10, max_iter=1000)
-    theirs.fit(np.tile(features, (2, 1)), [1] * 400 + [0] * 400, np.concatenate([targets, 1 - targets]))
-    np.testing.assert_allclose(weights, theirs.coef_[0], atol=1e-4)
-    assert bias == pytest.approx(theirs.intercept_[0], abs=1e-4)
+    theirs.fit(np.tile(near, (2, 1)), [1] * 400 + [0] * 400, np.concatenate([targets, 1 - targets]))
+    fitted = SURE.with_prospects(similarities, exact)
+    assert fitted.prospect_closeness == pytest.approx(theirs.coef_[0, 0], abs=1e-3)
+    assert fitted.prospect_bias == pytest.approx(theirs.intercept_[0], abs=1e-3)
+    np.testing.assert_allclose(fitted.prospects(similarities), theirs.predict_proba(near)[:, 1], atol=1e-4)
+
+
+def test_it_is_what_was_drawn_from():
+    known, exact = draw(20_000)
     fitted = Calibration.fit(*known, exact)
-    expected = theirs.predict_proba(features)[:, 1]
-    np.testing.assert_allclose(fitted.confidences(*known), expected, atol=1e-4)
+    for name in ("closeness", "case_odds"):
+        assert getattr(fitted, name) == pytest.approx(getattr(SURE, name), rel=0.1)
+    assert fitted.bias == pytest.approx(SURE.bias, rel=0.1)
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9])
+def test_of_a_met_vector_confidence_is_what_the_gpt_says_of_the_case(probability):
+    (sure,) = SURE.confidences(np.ones(1), np.array([probability]))
+    assert sure == pytest.approx(probability, abs=0.02)
 
 
 def test_what_was_fitted_holds_on_others():
@@ -62,16 +74,18 @@ def test_closer_and_likelier_texts_are_never_less_sure(seed):
 
 def test_a_text_of_the_same_vector_in_an_unlikely_case_is_less_sure():
     usual, odd = SURE.confidences(np.ones(2), np.array([0.999, 0.1]))
-    assert usual > 0.99 > 0.9 > odd
+    assert usual > 0.95 > 0.2 > odd
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
 @pytest.mark.parametrize("value", [True, False])
 def test_where_all_are_alike_it_is_nearly_sure_and_never_quite(count, value):
-    known, _ = draw(count)
+    (similarities, _), _ = draw(count)
+    known = similarities, np.full(count, 0.999)
     sure = Calibration.fit(*known, np.full(count, value)).confidences(*known)
     expected = (count + 1) / (count + 2) if value else 1 / (count + 2)
-    np.testing.assert_allclose(sure, expected, atol=1e-6)
+    assert sure.mean() == pytest.approx(expected, abs=0.02)
+    assert ((sure > 0) & (sure < 1)).all()
 
 
 def test_where_a_line_tells_them_apart_it_ends():
@@ -85,7 +99,7 @@ def test_where_a_line_tells_them_apart_it_ends():
 def test_what_is_the_same_everywhere_says_nothing():
     known, exact = draw(100)
     fitted = Calibration.fit(known[0], np.ones(100), exact)
-    assert fitted.case == 0
+    assert fitted.case_odds == pytest.approx(1, abs=0.3)  # the GPT is believed, as nothing speaks against it
     assert fitted.closeness > 0
 
 
@@ -116,12 +130,12 @@ def test_the_same_sentences_give_the_same_calibration_and_json_keeps_it():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([], r"calibration is '\[\]'; expected the numbers bias, case, closeness, fitted_on"),
+        ([], r"calibration is '\[\]'; expected the numbers bias, case_odds, closeness, fitted_on"),
         ("isotonic", "calibration is 'isotonic'; expected"),
         ({"bias": 1.0}, "calibration is .*; expected the numbers"),
         ({**SURE.to_dict(), "more": 1.0}, "calibration is .*; expected the numbers"),
         ({**SURE.to_dict(), "bias": "high"}, "calibration.bias is 'high'; expected a finite number"),
-        ({**SURE.to_dict(), "case": float("nan")}, "calibration.case is nan; expected a finite number"),
+        ({**SURE.to_dict(), "case_odds": float("nan")}, "calibration.case_odds is nan; expected a finite number"),
         ({**SURE.to_dict(), "closeness": None}, "calibration.closeness is None; expected a finite number"),
     ],
 )

@@ -22,7 +22,7 @@ def values(folder):
 
 
 def test_what_is_written_is_read(description, tmp_path):
-    calibration = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
+    calibration = Calibration(closeness=1.5, case_odds=0.5, bias=-5.0, fitted_on=200)
     more = replace(description, precision="bf16", corrects=True, calibration=calibration, base=[0.5, 0.25])
     for written in (description, more):
         written.write(tmp_path)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from vec2text.calibration import Calibration
 from vec2text.paths import explore
 
-CALIBRATION = Calibration(closeness=1.5, case=0.5, bias=-5.0, fitted_on=200)
+CALIBRATION = Calibration(closeness=1.5, case_odds=0.5, bias=-5.0, fitted_on=200)
 
 
 def test_loss_is_the_shifted_cross_entropy_written_by_hand(inverter, batch):
