@@ -329,6 +329,8 @@ class _Batch:
         self._compare([(search.place, text) for search, text in pairs if text not in search.seen])
         for search, text in pairs:
             search.prefer(text)
+            if text not in search.written:  # where nothing stops early it is gone on from
+                search.written[text] = self.writer.as_written(search.place, text)
 
 
 def _result(search: Search) -> Reconstruction:

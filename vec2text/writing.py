@@ -81,6 +81,12 @@ class Writer:
             )
             yield from zip(part, paths, self.inverter.texts([path.ids for path in paths]), strict=True)
 
+    def as_written(self, place: int, text: str) -> tuple[Proposal, Path]:
+        """A text that nobody wrote, as if it had been proposed for a search."""
+        ids = self.inverter.tokenizer(text, add_special_tokens=False)["input_ids"]
+        path = Path.unread([*ids, self.inverter.end_id][: self.max_tokens])
+        return Proposal(place, None, tuple(path.ids), whole=True), path
+
     def edit(self, searches: Sequence[Search]) -> None:
         """Find the likeliest edits of the closest texts, to the GPT that reads how their vectors miss the targets.
 
