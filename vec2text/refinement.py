@@ -9,9 +9,10 @@ text. An edit is the closest text with words moved, left out, put in or exchange
 
 Each round compares the corrections of the kept hypotheses that are new. From what is closest by then it goes on with
 branches of the kept hypotheses and of plain inversion, of several times as many as are asked for the likeliest, and at
-last with edits of the closest text, again and again while they bring it closer. A calibrated inverter knows how often a
-search that came so close went on to find the text, and searches of poor prospects get branches of plain inversion and
-one other a round, beside a correction: the more candidates are asked for, the poorer they may be.
+last with edits of the closest text, again and again while they bring it closer. After a round that brought nothing a
+search gets no edits, and beside a correction and branches of plain inversion one other, until that brings it closer. So
+do searches of poor prospects: a calibrated inverter knows how often one that came so close went on to find the text.
+The more candidates are asked for, the poorer they may be.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -250,12 +251,14 @@ class _Batch:
             search.history.append((search.best, len(search.seen)))
 
     def _weigh(self, searches: Sequence[Search], candidates: int) -> None:
-        """Tell which searches are worth their effort, where the inverter has been calibrated."""
+        """Tell which searches are worth their effort: not after a barren round, nor, where calibrated, poor ones."""
+        for search in searches:
+            search.promising = not search.barren
         calibration = self.inverter.calibration
         if calibration is not None and searches:
             nearest = np.array([search.seen[search.best] for search in searches])
             for search, prospect in zip(searches, calibration.prospects(nearest), strict=True):
-                search.promising = bool(prospect * candidates >= _PROMISING)
+                search.promising &= bool(prospect * candidates >= _PROMISING)
 
     def results(self) -> list[Reconstruction | None]:
         """The best so far and the confidence in it; None for a vector for which no text has been compared yet."""

@@ -86,6 +86,11 @@ class Search:
         return self.seen[self.best] >= EXACT
 
     @property
+    def barren(self) -> bool:
+        """Whether the last round brought nothing closer; the first one, which edits nothing, does not count."""
+        return len(self.history) > 2 and self.history[-1][0] == self.history[-2][0]
+
+    @property
     def done(self) -> bool:
         """Whether nothing more is tried."""
         return self.early_stop and self.found
