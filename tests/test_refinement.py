@@ -385,6 +385,17 @@ def test_a_search_of_poor_prospects_gets_one_new_text_a_round_after_the_first(in
     assert min(result.queries for result in whole) > max(result.queries for result in poor)
 
 
+def test_after_a_round_that_brought_nothing_little_is_tried(inverter, encoder, vectors, in_fp32):
+    found = refine(inverter, encoder, vectors, rounds=6, candidates=3)
+    rounds = [result.history[place - 2 : place + 1] for result in found for place in range(3, len(result.history))]
+    after = [(now[1] - last[1], last[0] == before[0]) for before, last, now in rounds]
+    assert {barren for _, barren in after} == {True, False}
+    assert max(new for new, barren in after if barren) == 1
+    assert max(new for new, barren in after if not barren) > 3
+    for result in found:  # whatever brings it closer opens it again
+        assert result.similarity == max(hypothesis.similarity for hypothesis in result.hypotheses)
+
+
 @pytest.mark.parametrize(("candidates", "promising"), [(1, False), (2, True)])
 def test_the_more_is_asked_for_the_poorer_prospects_may_be(inverter, encoder, vectors, candidates, promising):
     whole = refine(inverter, encoder, vectors, rounds=2, candidates=candidates)
