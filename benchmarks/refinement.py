@@ -21,12 +21,13 @@ import torch
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vec2text import refinement
 from vec2text.commandline import complain
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.evaluation import Decoded
 from vec2text.inverter import Inverter
 from vec2text.metrics import corpus_bleu, cosine
+from vec2text.reconstruction import Reconstruction
+from vec2text.refinement import refine
 from vec2text.sources import read_sentences
 
 SAMPLES = (1, 2, 4, 8, 16, 32)
@@ -78,7 +79,7 @@ def samples(inverter: Inverter, encoder: Encoder, vectors: np.ndarray, judge: Ju
         yield judge.point(f"samples, temperature {TEMPERATURE}", f"{count} samples", chosen, float(np.mean(asked)))
 
 
-def rounds(method: str, found: list[refinement.Reconstruction], budget: str, judge: Judge) -> Iterator[Point]:
+def rounds(method: str, found: list[Reconstruction], budget: str, judge: Judge) -> Iterator[Point]:
     """A point after each round."""
     for number, (texts, queries) in enumerate(Decoded.of(found).history):
         yield judge.point(method, f"{number} x {budget}", texts, queries)
@@ -146,14 +147,14 @@ def main() -> None:
         inverter.correction = learned
         for effort in ((1, 8), (options.rounds, options.candidates), options.large):
             before = time.perf_counter()
-            found = refinement.refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])
+            found = refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])
             seconds = (time.perf_counter() - before) / len(vectors)
             if effort == (options.rounds, options.candidates):
                 stopped = found  # at last that of the better method
             curve = list(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
             show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
     budget = {"rounds": options.rounds, "candidates": options.candidates}
-    going = refinement.refine(inverter, encoder, vectors, **budget, early_stop=False)
+    going = refine(inverter, encoder, vectors, **budget, early_stop=False)
     asked = [float(np.mean([item.queries for item in found])) for found in (stopped, going)]
     same = np.mean([a.text == b.text for a, b in zip(stopped, going, strict=True)])
     print(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vec2text.refinement import Hypothesis, Reconstruction, RefinementStopped
+from vec2text.reconstruction import Hypothesis, Reconstruction, RefinementStopped
 from vec2text.rows import Refining, add_nearest, line
 
 

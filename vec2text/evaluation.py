@@ -23,7 +23,8 @@ from vec2text.exploration import nearest
 from vec2text.fingerprint import Fingerprint
 from vec2text.intervals import Summed, bootstrap, mean
 from vec2text.inverter import Inverter
-from vec2text.refinement import Reconstruction, refine
+from vec2text.reconstruction import Reconstruction
+from vec2text.refinement import refine
 from vec2text.report import METRICS, Changed, EvaluationReport, Measured, Round, measure
 from vec2text.robustness import recall_at
 from vec2text.search import EXACT

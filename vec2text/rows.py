@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vec2text.exploration import nearest
-from vec2text.refinement import Reconstruction, RefinementStopped
+from vec2text.reconstruction import Reconstruction, RefinementStopped
 from vec2text.sources import in_pieces
 
 
