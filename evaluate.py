@@ -67,7 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="with --refine: branches a round, of plain inversion and each of the closest three if the inverter has "
-        "learned to correct (default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 30 to 50 "
+        "learned to correct (default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 25 to 50 "
         "queries a sentence",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")

@@ -92,7 +92,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="branches compared a round, of plain inversion and each of the closest three if it has learned to correct "
-        "(default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 30 to 50 queries a vector",
+        "(default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 25 to 50 queries a vector",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")
