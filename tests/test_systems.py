@@ -65,6 +65,12 @@ def encoders(place, sentences, labse):
         }
 
 
+@pytest.fixture(autouse=True)
+def without_edits(monkeypatch):
+    """Edits of what hardly trained models write take most of a run's time, and are tested in rooms of their own."""
+    monkeypatch.setattr("vec2text.refinement._STEPS", 0)
+
+
 @pytest.fixture(scope="module")
 def decoders(place, sentences):
     """Family -> the overrides that point its conf to a small model."""
