@@ -32,7 +32,7 @@ ORDER = [
     {"word_vectors", "endpoint", "corpus", "runlog", "optimizer", "projection", "decoders", "checkpoint", "metrics"}
     | {"robustness", "exploration", "calibration", "constraints", "openings"},
     {"encoders", "masks", "search"},
-    {"fingerprint", "sources", "report", "insertion"},
+    {"fingerprint", "sources", "report", "insertion", "reconstruction"},
     {"description", "cache", "figures", "rules"},
     {"assembly"},
     {"inverter"},
