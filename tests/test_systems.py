@@ -66,9 +66,11 @@ def encoders(place, sentences, labse):
 
 
 @pytest.fixture(autouse=True)
-def without_edits(monkeypatch):
+def without_edits():
     """Edits of what hardly trained models write take most of a run's time, and are tested in rooms of their own."""
-    monkeypatch.setattr("vec2text.refinement._STEPS", 0)
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo what it patched itself
+        patch.setattr("vec2text.refinement._STEPS", 0)
+        yield
 
 
 @pytest.fixture(scope="module")
