@@ -115,7 +115,10 @@ class Calibration:
         names = {item.name: item.default is MISSING for item in fields(cls)}
         needed = {name for name, required in names.items() if required}
         if not isinstance(values, Mapping) or not needed <= set(values) <= set(names):
-            raise ValueError(f"calibration is {str(values)!r:.80}; expected the numbers {', '.join(sorted(names))}")
+            raise ValueError(
+                f"calibration is {str(values)!r:.80}; expected the numbers {', '.join(sorted(names))}. One of an older "
+                "version: take it out of inverter.json, and calibrate again (vec2text.evaluation.calibrate)"
+            )
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"calibration.{name} is {value!r:.40}; expected a finite number")

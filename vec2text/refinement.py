@@ -155,7 +155,7 @@ class _Batch:
         self.writer = Writer(inverter, rows, searches, self.memo, max_tokens, rules, decoder)
 
     def refine(self, rounds: int, candidates: int, tell: Callable[[float], None]) -> None:
-        """Search for as many rounds, each vector until it is found; `tell` is told the share that is done.
+        """Search for as many rounds, each vector until it is done; `tell` is told the share that is.
 
         Raises:
             EncoderError: the encoder failed.
@@ -244,7 +244,8 @@ class _Batch:
             if proposal.source is not None and not proposal.begin:
                 search.corrected[proposal.source] = path
             if text in search.seen:
-                search.plain += [path] if proposal.source is None else []
+                if proposal.source is None:
+                    search.plain.append(path)
             elif self.rules is None or self.rules.constraints.obeyed_by(text):
                 group = fresh.setdefault(proposal.reading, {})
                 group.setdefault(text, (proposal, path))

@@ -39,7 +39,7 @@ class Proposal:
     begin: tuple[int, ...] = ()
     """Its first tokens."""
     whole: bool = False
-    """Whether the first tokens are all of them: an edit."""
+    """Whether the first tokens are all of them: an edit, or a text in another case."""
 
     @property
     def reading(self) -> Reading:
