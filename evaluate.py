@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vec2text.commandline import add_inverter_group, command_parser, complain, warn_in_lines
+from vec2text.commandline import add_inverter_group, command_parser, complain, importing, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,21 +124,23 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
 
 def run(options: argparse.Namespace) -> None:
     """Read, decode, measure, write and print."""
-    from vec2text.sources import distinct_sentences, embed_all, read_sentences
-    from vec2text.storage import default_inverter, write_bytes_whole, write_text_whole
+    with importing():
+        from vec2text.sources import distinct_sentences, embed_all, read_sentences
+        from vec2text.storage import default_inverter, write_bytes_whole, write_text_whole
 
     model = Path(options.model or default_inverter())
     kept = model.parent / "heldout.txt"
     if options.texts is None and not kept.is_file():
         raise ValueError(f"there is no {kept}, a run's own test sentences: check --model, or give --texts FILE")
     given, repeated = distinct_sentences(options.texts or str(kept))
-    import numpy as np
+    with importing():
+        import numpy as np
 
-    from vec2text.decoders import quiet
-    from vec2text.evaluation import Examiner, Known, held_out, independent, make_report
-    from vec2text.inverter import Inverter
-    from vec2text.robustness import changed
-    from vec2text.runs import known_sentences
+        from vec2text.decoders import quiet
+        from vec2text.evaluation import Examiner, Known, held_out, independent, make_report
+        from vec2text.inverter import Inverter
+        from vec2text.robustness import changed
+        from vec2text.runs import known_sentences
 
     quiet()
     inverter = Inverter.from_pretrained(options.model or model, device=options.device)

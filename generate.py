@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vec2text.commandline import add_inverter_group, command_parser, complain, warn_in_lines
+from vec2text.commandline import add_inverter_group, command_parser, complain, importing, warn_in_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,14 +158,15 @@ def make_vectors(
 
 def run(options: argparse.Namespace, output: TextIO) -> int:
     """Read, invert and write, batch by batch; returns the exit code."""
-    from rich.console import Console
-    from rich.progress import Progress
+    with importing():
+        from rich.console import Console
+        from rich.progress import Progress
 
-    from vec2text.constraints import Constraints
-    from vec2text.exploration import parse_sum
-    from vec2text.sources import embed, embed_all, read_lines
-    from vec2text.storage import default_inverter
-    from vec2text.vectors import batched, read_vectors
+        from vec2text.constraints import Constraints
+        from vec2text.exploration import parse_sum
+        from vec2text.sources import embed, embed_all, read_lines
+        from vec2text.storage import default_inverter
+        from vec2text.vectors import batched, read_vectors
 
     constraints = Constraints(options.starts_with, options.must_contain or (), options.max_words)
     terms = [(1.0, operand) for operand in options.interpolate or ()]
@@ -180,13 +181,14 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     total = (options.points if options.interpolate else 1) if terms else len(texts) or None
     if options.vector not in (None, "-"):  # every row is checked before the first is written
         total = sum(len(piece) for piece in read_vectors(options.vector))
-    import numpy as np
-    import torch
+    with importing():
+        import numpy as np
+        import torch
 
-    from vec2text.decoders import quiet
-    from vec2text.inverter import Inverter
-    from vec2text.refinement import refine
-    from vec2text.rows import Refining, add_nearest, line
+        from vec2text.decoders import quiet
+        from vec2text.inverter import Inverter
+        from vec2text.refinement import refine
+        from vec2text.rows import Refining, add_nearest, line
 
     quiet()
     model = options.model or default_inverter()

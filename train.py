@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from vec2text.commandline import importing
 from vec2text.config import RunConfig
 
 
@@ -33,7 +34,8 @@ def main(composed: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, also while vectors are computed
     try:
         config: Any = OmegaConf.to_object(composed)
-        from vec2text import decoders, outcome, runs  # torch and its kind, after the configuration has been found sound
+        with importing():  # torch and its kind, after the configuration has been found sound
+            from vec2text import decoders, outcome, runs
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("vec2text").setLevel(logging.INFO)

@@ -1,12 +1,14 @@
 """What the commands say on standard error: one line each, the name of the command before it."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 import warnings
 
 import pytest
 
-from vec2text.commandline import Parser, add_inverter_group, command_parser, complain, warn_in_lines
+from vec2text.commandline import Parser, add_inverter_group, command_parser, complain, importing, warn_in_lines
 
 
 def test_a_complaint_is_one_line_and_gives_the_exit_code(capsys):
@@ -55,3 +57,22 @@ def test_it_loads_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "argparse" in loaded
     assert not {"numpy", "torch", "rich"} & set(loaded)
+
+
+@pytest.mark.parametrize(("known", "collects"), [(False, False), (True, True)])
+def test_nothing_is_collected_while_libraries_are_imported(monkeypatch, known, collects):
+    """And what has been imported is never searched; in a process that has all of it, garbage must not be kept so."""
+    monkeypatch.setitem(sys.modules, "vec2text.inverter", None)
+    if not known:
+        monkeypatch.delitem(sys.modules, "vec2text.inverter")
+    before = gc.get_freeze_count()
+    with contextlib.suppress(ImportError), importing():
+        assert gc.isenabled() == collects
+        raise ImportError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
+    with importing():
+        pass
+    assert gc.isenabled()
+    assert (gc.get_freeze_count() > before) != collects
+    gc.unfreeze()

@@ -283,6 +283,15 @@ def test_tokens_are_drawn_as_often_as_the_filtered_probabilities_say(options, se
     assert chi_square < 2 * len(common) + 20
 
 
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+@pytest.mark.parametrize("count", [1, 5, 19])
+def test_where_few_tokens_have_that_share_the_others_need_not_be_sorted(count, top_p, monkeypatch):
+    gpt, prefixes = make_gpt("gpt2", 1, vocabulary=20), make_prefixes().repeat(20, 1, 1)
+    expected = write(gpt, prefixes, 0, top_p=top_p)
+    monkeypatch.setattr("vec2text.decoding._SORTED", count)
+    assert write(gpt, prefixes, 0, top_p=top_p) == expected
+
+
 def test_the_end_token_is_drawn_as_often_as_its_probability_says_and_not_before_min_tokens():
     gpt, prefixes = make_gpt("gpt2", 1, 3.0, vocabulary=20), make_prefixes(1).expand(3000, -1, -1)
     share = float(next_log_probabilities(gpt, prefixes[0], [])[END].exp())

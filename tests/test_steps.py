@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from vec2text.decoders import in_bf16
+from vec2text.decoders import frozen
 from vec2text.steps import GPT2Steps, Steps, _lays_out, steps_of
 
 
@@ -38,7 +38,7 @@ MASK = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]])
 
 @torch.inference_mode()
 @pytest.mark.parametrize("mask", [None, MASK])
-@pytest.mark.parametrize("room", [2, 64])
+@pytest.mark.parametrize("block", [1, 2, 64])
 @pytest.mark.parametrize(
     "options",
     [
@@ -48,9 +48,10 @@ MASK = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]])
         {"tie_word_embeddings": False},
     ],
 )
-def test_the_steps_of_gpt2_are_those_of_transformers(options, room, mask):
+def test_the_steps_of_gpt2_are_those_of_transformers(options, block, mask, monkeypatch):
+    monkeypatch.setattr("vec2text.steps._BLOCK", block)
     decoder = gpt2(**options)
-    for ours, theirs in zip(walk(GPT2Steps(decoder, room), mask), walk(Steps(decoder), mask), strict=True):
+    for ours, theirs in zip(walk(GPT2Steps(decoder), mask), walk(Steps(decoder), mask), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
@@ -58,19 +59,19 @@ def test_the_steps_of_gpt2_are_those_of_transformers(options, room, mask):
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("family", [GPT2Steps, Steps])
 def test_a_fork_goes_on_from_earlier_and_leaves_the_other_alone(family, mask):
-    args = (gpt2(), 4)[: 2 if family is GPT2Steps else 1]
+    decoder = gpt2()
     first, later, other, rows = inputs(5, 3), inputs(5, 4, seed=1), inputs(2, 3, seed=2), torch.tensor([3, 0])
     masks = [None] * 4
     if mask is not None:
         masks = [torch.cat([some, some.new_ones(len(some), n)], 1) for some, n in ((mask, 0), (mask, 4), (mask, 6))]
         masks.append(torch.cat([mask[rows], mask.new_ones(2, 5)], 1))
-    steps = family(*args)
+    steps = family(decoder)
     steps.states(first, masks[0])
     steps.states(later, masks[1])
     forked = steps.fork(rows, 5)
     found = forked.states(other, masks[3])
     steps.states(inputs(5, 2, seed=3), masks[2])
-    plain = family(*args)
+    plain = family(decoder)
     part = None if mask is None else masks[3][:, :5]
     plain.states(torch.cat([first, later[:, :2]], 1)[rows], part)
     torch.testing.assert_close(found, plain.states(other, masks[3]), atol=1e-5, rtol=1e-4)
@@ -80,9 +81,9 @@ def test_a_fork_goes_on_from_earlier_and_leaves_the_other_alone(family, mask):
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("family", [GPT2Steps, Steps])
 def test_who_joins_goes_on_as_if_it_had_always_been_there(family, mask):
-    args = (gpt2(), 4)[: 2 if family is GPT2Steps else 1]
+    decoder = gpt2()
     together, last = torch.tensor([4, 2, 0, 1, 1]), inputs(5, 2, seed=3)
-    steps, plain = family(*args), family(*args)
+    steps, plain = family(decoder), family(decoder)
     steps.states(inputs(5, 3), mask)
     mine = steps.fork(together[:2], 3)
     mine.join(steps.fork(together[2:3], 3))
@@ -96,7 +97,7 @@ def test_who_joins_goes_on_as_if_it_had_always_been_there(family, mask):
 def test_in_bf16_they_differ_by_its_rounding():
     decoder = gpt2().to(torch.bfloat16)
     whole = walk(Steps(gpt2()))
-    for steps in (GPT2Steps(decoder, 16), Steps(decoder)):
+    for steps in (GPT2Steps(decoder), Steps(decoder)):
         for ours, exact in zip(walk(steps, dtype=torch.bfloat16), whole, strict=True):
             torch.testing.assert_close(ours, exact, atol=0.05, rtol=0.05)
 
@@ -105,10 +106,9 @@ def test_in_bf16_they_differ_by_its_rounding():
 @pytest.mark.parametrize("family", [GPT2Steps, Steps])
 def test_under_autocast_they_are_fine_enough(family):
     decoder = gpt2()
-    args = (decoder, 16)[: 2 if family is GPT2Steps else 1]
-    exact = walk(family(*args))
+    exact = walk(family(decoder))
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = walk(family(*args))
+        rounded = walk(family(decoder))
     for ours, theirs in zip(rounded, exact, strict=True):
         torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
 
@@ -128,51 +128,90 @@ def overwrite(decoder):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
 
 
+TYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("change", [train, overwrite])
-def test_weights_that_changed_are_laid_out_anew(change):
-    decoder = gpt2().to(torch.bfloat16).requires_grad_(change is train)
+def test_weights_that_changed_are_laid_out_anew(change, dtype):
+    decoder = gpt2().to(dtype).requires_grad_(change is train)
     with torch.inference_mode():
-        before = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
+        before = GPT2Steps(decoder).logits(inputs(4, 3).to(dtype))
     change(decoder)
     with torch.inference_mode():
-        after = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
-        expected = Steps(decoder).logits(inputs(2, 3).bfloat16())
+        after = GPT2Steps(decoder).logits(inputs(4, 3).to(dtype))
+        expected = Steps(decoder).logits(inputs(4, 3).to(dtype))
     assert not torch.allclose(before, after, atol=0.5)
     torch.testing.assert_close(after, expected, atol=0.2, rtol=0.05)
 
 
-@pytest.mark.skipif(not _lays_out(), reason="this CPU has no products in bf16 to lay weights out for")
-def test_weights_that_are_not_trained_are_laid_out_once(monkeypatch):
-    asked = []
+@pytest.fixture
+def laid_out(monkeypatch):
+    """Whenever weights are laid out, how many they are."""
+    sizes = []
     reorder = torch.ops.mkldnn._reorder_linear_weight
-    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight: asked.append(1) or reorder(weight))
-    decoder = in_bf16(gpt2())
-    GPT2Steps(decoder, 8), GPT2Steps(decoder, 8)
-    assert len(asked) == 2 * 4 + 1
-    GPT2Steps(gpt2().to(torch.bfloat16), 8), GPT2Steps(gpt2().to(torch.bfloat16), 8)  # may be trained meanwhile
-    assert len(asked) == 3 * 9
+
+    def counted(weight):
+        sizes.append(weight.numel())
+        return reorder(weight)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_weights_that_are_not_trained_are_laid_out_once(laid_out, dtype):
+    if not _lays_out(dtype):
+        pytest.skip("this CPU has no products of this type to lay weights out for")
+    matrices = 2 * 4 + 1
+    fixed, free = frozen(gpt2(), dtype), gpt2().to(dtype)
+    for decoder, times in ((fixed, 1), (free, 3)):  # the latter may be trained meanwhile
+        for _ in range(3):
+            steps = GPT2Steps(decoder)
+            for _ in range(2):
+                with torch.inference_mode():
+                    steps.logits(inputs(4, 3).to(dtype))
+        assert len(laid_out) == times * matrices
+        laid_out.clear()
+
+
+@torch.inference_mode()
+def test_weights_in_fp32_are_laid_out_for_many_rows_only(laid_out):
+    decoder, text = gpt2(), inputs(4, 3)
+    alone = GPT2Steps(decoder).logits(text[:1])
+    with torch.autocast("cpu", torch.bfloat16):
+        GPT2Steps(decoder).logits(text)
+    assert not laid_out
+    steps = GPT2Steps(decoder)
+    together = steps.logits(text)
+    assert laid_out
+    torch.testing.assert_close(alone, together[:1], atol=1e-5, rtol=1e-4)
+    steps.keep(torch.tensor([2]))  # whether laid out or not, what is left reads on
+    expected = Steps(decoder)
+    expected.logits(text[2:3])
+    torch.testing.assert_close(steps.logits(inputs(1, 1)), expected.logits(inputs(1, 1)), atol=1e-5, rtol=1e-4)
 
 
 def test_a_cpu_without_bf16_reads_in_it_all_the_same(monkeypatch):
-    monkeypatch.setattr("vec2text.steps._lays_out", lambda: False)
-    decoder = in_bf16(gpt2())
+    monkeypatch.setattr("vec2text.steps._lays_out", lambda dtype: False)
+    decoder = frozen(gpt2(), torch.bfloat16)
     with torch.inference_mode():
-        ours = GPT2Steps(decoder, 8).logits(inputs(2, 3).bfloat16())
+        ours = GPT2Steps(decoder).logits(inputs(2, 3).bfloat16())
         torch.testing.assert_close(ours, Steps(decoder).logits(inputs(2, 3).bfloat16()), atol=0.05, rtol=0.05)
 
 
 def test_only_plain_gpt2_has_steps_of_its_own():
-    assert isinstance(steps_of(gpt2(), 8), GPT2Steps)
-    assert type(steps_of(gpt2().train(), 8)) is Steps
-    assert type(steps_of(gpt2(add_cross_attention=True), 8)) is Steps
+    assert isinstance(steps_of(gpt2()), GPT2Steps)
+    assert type(steps_of(gpt2().train())) is Steps
+    assert type(steps_of(gpt2(add_cross_attention=True))) is Steps
     mixed = gpt2()
     mixed.transformer.ln_f.to(torch.bfloat16)
-    assert type(steps_of(mixed, 8)) is Steps
+    assert type(steps_of(mixed)) is Steps
     adapted = gpt2()
     adapted.transformer.h[1].mlp.c_fc = torch.nn.Linear(32, 128)
-    assert type(steps_of(adapted, 8)) is Steps
+    assert type(steps_of(adapted)) is Steps
     biased = gpt2()
     biased.lm_head = torch.nn.Linear(32, 50)
-    assert type(steps_of(biased, 8)) is Steps
+    assert type(steps_of(biased)) is Steps
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    assert type(steps_of(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).eval(), 8)) is Steps
+    assert type(steps_of(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).eval())) is Steps

@@ -40,7 +40,7 @@ def test_texts_leave_their_trunks_where_they_differ_and_read_on(decoder, masked)
         mask = torch.ones(3, 4, dtype=torch.long)
         mask[1, :2] = 0
     own = [prefix if mask is None else prefix[mask[row] == 1] for row, prefix in enumerate(prefixes)]
-    trunks = Trunks(decoder, prefixes, TRUNKS, 6, mask)
+    trunks = Trunks(decoder, prefixes, TRUNKS, mask)
     for place in range(4):
         for row, ids in enumerate(TRUNKS):
             if place <= len(ids):

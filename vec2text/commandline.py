@@ -1,4 +1,4 @@
-"""Command lines: what generate.py and evaluate.py share: flags, and errors and warnings of one line each.
+"""Command lines: what the commands share: flags, quick imports, and errors and warnings of one line each.
 
 Knows nothing of vectors or models, and imports nothing heavy: bad flags and --help are answered at once.
 """
@@ -6,8 +6,11 @@ Knows nothing of vectors or models, and imports nothing heavy: bad flags and --h
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -71,3 +74,21 @@ def warn_in_lines(program: str) -> None:
         said.add((file, line))
 
     warnings.showwarning = warn  # type: ignore[assignment]
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around imports that take seconds: a fifth of that goes into searching, again and again, for cycles to free.
+
+    What they made lives as long as the process, so it is never searched later either. Does nothing where all of them
+    are there already.
+    """
+    if "vec2text.inverter" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()

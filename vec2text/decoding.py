@@ -17,6 +17,10 @@ import torch
 
 from vec2text.paths import Allowed, given_tokens, only
 from vec2text.steps import steps_of
+from vec2text.trunks import without
+
+_COLDEST = 1e-30  # lower temperatures choose as this one does
+_SORTED = 256  # likeliest tokens among which those of `top_p` are looked for first
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _one_by_one(
     ids = torch.full((batch, options.max_tokens), end_id, device=device)
     alive = torch.arange(batch, device=device)  # rows of `ids` that the decoder still works on
     ended = torch.zeros(batch, dtype=torch.bool, device=device)  # of those, which have met their end
-    steps, inputs = steps_of(decoder, prefixes.shape[1] + options.max_tokens), prefixes
+    steps, inputs = steps_of(decoder), prefixes
     for step in range(options.max_tokens):
         logits = steps.logits(inputs)  # (alive, V)
         if allowed is not None:
@@ -127,7 +131,7 @@ def _one_by_one(
         if left == 0:
             break
         if left <= 0.75 * len(alive):  # finished rows leave; not one by one, since that copies the cache
-            kept = (~ended).nonzero().squeeze(-1)
+            kept = without(ended)
             alive, ended, chosen = alive[kept], ended[kept], chosen[kept]
             steps.keep(kept)
         inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
@@ -141,21 +145,30 @@ def _widest(device: torch.device) -> torch.dtype:
 
 def _sample(logits: torch.Tensor, draws: torch.Tensor, options: Decoding) -> torch.Tensor:
     """One token a row, (B,), where the summed, filtered probabilities (B, V) first exceed the draw."""
-    order = torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
+    temperature = 1.0 if options.temperature is None else max(options.temperature, _COLDEST)
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature  # so that none makes the best one infinite
+    order = None
     if options.top_k is not None and options.top_k < logits.shape[-1]:
         logits, order = logits.topk(options.top_k)
-    elif options.top_p is not None:
-        logits, order = logits.sort(dim=-1, descending=True)
-    logits = logits.to(_widest(logits.device)) - logits.amax(
-        -1, keepdim=True
-    )  # so that no temperature makes the best one infinite
-    probabilities = (logits / (1.0 if options.temperature is None else options.temperature)).softmax(-1)
-    summed = probabilities.cumsum(-1)
-    if options.top_p is not None:
-        inside = summed - probabilities < options.top_p  # the most probable token always stays
-        summed = (probabilities * inside).cumsum(-1)
-    place = torch.searchsorted(summed, draws.unsqueeze(-1) * summed[:, -1:], right=True)
-    return order.gather(-1, place.clamp(max=order.shape[-1] - 1)).squeeze(-1)
+    total = logits.logsumexp(-1, keepdim=True)
+    if options.top_p is not None and order is None:
+        logits, order = _likeliest(logits, total, options.top_p)
+    summed = (logits - total).exp().cumsum(-1, dtype=_widest(logits.device))
+    last = torch.full_like(draws, logits.shape[-1] - 1, dtype=torch.long).unsqueeze(-1)  # (B, 1)
+    if options.top_p is not None:  # the most probable token always stays
+        last = torch.minimum(last, (summed < options.top_p).sum(-1, keepdim=True))
+    place = torch.searchsorted(summed, draws.unsqueeze(-1) * summed.gather(-1, last), right=True)
+    place = torch.minimum(place, last)
+    return (place if order is None else order.gather(-1, place)).squeeze(-1)
+
+
+def _likeliest(logits: torch.Tensor, total: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, V) and their places, the greatest first: some that together have this share, if these do, else all."""
+    if logits.shape[-1] > _SORTED:  # to sort all would take most of the time
+        best, order = logits.topk(_SORTED)
+        if bool(((best - total).exp().sum(-1) > share).all()):
+            return best, order
+    return logits.sort(dim=-1, descending=True)
 
 
 def _beam_search(
@@ -167,41 +180,49 @@ def _beam_search(
     row stops when none of its beams, at its present mean, could still beat the worst of its K ended texts.
     """
     batch, beams, device = len(prefixes), options.num_beams, prefixes.device
-    prefixes = prefixes.repeat_interleave(beams, 0)  # (B * K, P, H)
-    first_beam = torch.arange(batch, device=device).unsqueeze(1) * beams  # (B, 1)
-    ids = torch.full((batch, beams, options.max_tokens), end_id, device=device)
-    scores = torch.full((batch, beams), -torch.inf, device=device)
-    scores[:, 0] = 0.0  # all beams start alike: only one of them counts
-    ended_ids = ids.clone()
+    found = torch.full((batch, options.max_tokens), end_id, device=device)
+    alive = torch.arange(batch, device=device)  # rows of `found` that are still searched, A of them
+    ids = found.unsqueeze(1).clone()  # (A, k, T): of the k beams so far, which is one until the first token
+    scores = torch.zeros(batch, 1, device=device)  # (A, k)
+    ended_ids = found.unsqueeze(1).repeat(1, beams, 1)
     ended_means = torch.full((batch, beams), -torch.inf, device=device)
-    done = torch.zeros(batch, dtype=torch.bool, device=device)
-    steps, inputs = steps_of(decoder, prefixes.shape[1] + options.max_tokens), prefixes
+    steps, inputs = steps_of(decoder), prefixes
     for step in range(options.max_tokens):
-        logits = steps.logits(inputs)  # (B * K, V)
+        logits = steps.logits(inputs)  # (A * k, V)
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
         logits = logits.log_softmax(-1)
         if allowed is not None:  # after the softmax: what may not come next keeps its share of the probability
             logits = only(allowed, logits, ids[:, :, :step].flatten(0, 1))
-        totals = scores.unsqueeze(-1) + logits.unflatten(0, (batch, beams))  # (B, K, V)
+        totals = scores.unsqueeze(-1) + logits.unflatten(0, scores.shape)  # (A, k, V)
         # Among 2K candidates at least K go on, however many of them end.
-        best, places = totals.flatten(1).topk(min(2 * beams, totals[0].numel()))  # (B, 2K)
+        best, places = totals.flatten(1).topk(min(2 * beams, totals[0].numel()))  # (A, 2K)
         parents, tokens = places // totals.shape[-1], places % totals.shape[-1]
-        grown = ids.gather(1, parents.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))  # (B, 2K, T)
+        grown = _of_each(ids, parents)  # (A, 2K, T)
         grown[:, :, step] = tokens
         last = step + 1 == options.max_tokens
         ends = (tokens == end_id) | last
         ranked = torch.arange(best.shape[1], device=device) < beams
-        means = torch.where(ends & ranked & ~done.unsqueeze(1), best / (step + 1), -torch.inf)
-        pool = torch.cat([ended_means, means], 1)
-        ended_means, kept = pool.topk(beams)
-        pool_ids = torch.cat([ended_ids, grown], 1)
-        ended_ids = pool_ids.gather(1, kept.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))
-        scores, going = torch.where(ends, -torch.inf, best).topk(beams)  # (B, K)
-        done |= scores[:, 0] / (step + 1) <= ended_means[:, -1]
+        means = torch.where(ends & ranked, best / (step + 1), -torch.inf)
+        ended_means, kept = torch.cat([ended_means, means], 1).topk(beams)
+        ended_ids = _of_each(torch.cat([ended_ids, grown], 1), kept)
+        scores, going = torch.where(ends, -torch.inf, best).topk(min(beams, best.shape[1]))  # (A, K)
+        done = scores[:, 0] / (step + 1) <= ended_means[:, -1]
+        found[alive[done]] = ended_ids[done, 0]
         if last or bool(done.all()):
             break
-        ids = grown.gather(1, going.unsqueeze(-1).expand(-1, -1, ids.shape[-1]))
-        steps.keep((first_beam + parents.gather(1, going)).flatten())
-        inputs = decoder.get_input_embeddings()(tokens.gather(1, going).flatten()).unsqueeze(1)
-    return ended_ids[:, 0]
+        first = torch.arange(len(alive), device=device).unsqueeze(1) * ids.shape[1]  # (A, 1)
+        rows, chosen, ids = first + parents.gather(1, going), tokens.gather(1, going), _of_each(grown, going)
+        if bool(done.any()):  # their beams leave; the cache is put in another order anyway
+            left = (~done).nonzero().squeeze(-1)
+            alive, rows, chosen, ids, scores, ended_means, ended_ids = (
+                one[left] for one in (alive, rows, chosen, ids, scores, ended_means, ended_ids)
+            )
+        steps.keep(rows.flatten())
+        inputs = decoder.get_input_embeddings()(chosen.flatten()).unsqueeze(1)
+    return found
+
+
+def _of_each(texts: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Of each row's texts (A, n, T) those that are chosen, (A, k): (A, k, T)."""
+    return texts.gather(1, chosen.unsqueeze(-1).expand(-1, -1, texts.shape[-1]))

@@ -77,7 +77,7 @@ def explore(
     for reading, tokens in zip(readings, first, strict=True):
         trunks[reading] = max(trunks[reading], tokens[:-1], key=len)
     counts = [shared(tokens, trunks[reading]) for reading, tokens in zip(readings, first, strict=True)]
-    trunk = Trunks(decoder, prefixes, trunks, max_tokens, mask)
+    trunk = Trunks(decoder, prefixes, trunks, mask)
     notes = _Notes(given_tokens(first, len(readings), max_tokens).to(device), end_id, alternatives, allowed)
     follows = torch.tensor(readings, device=device)  # (B,)
     leaves = torch.tensor(counts, device=device)  # (B,) after how many tokens each leaves its trunk
@@ -193,7 +193,7 @@ def read(
     readings = list(range(len(prefixes)) if after is None else after)
     owners = np.array(readings)  # (B,)
     like = [()] * len(prefixes) if like is None else like
-    trunks = Trunks(decoder, prefixes, like, max(map(len, texts)), mask)
+    trunks = Trunks(decoder, prefixes, like, mask)
     places = np.array([shared(text, like[reading]) for text, reading in zip(texts, readings, strict=True)])
     sums, promise = torch.empty(len(texts), device=device), np.empty(len(texts), np.float32)
     before = torch.zeros(len(prefixes), device=device)  # of the trunks so far

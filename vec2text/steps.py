@@ -3,8 +3,8 @@
 Knows nothing of how tokens are chosen.
 
 `Steps` is for every Hugging Face causal LM. `GPT2Steps` does the same arithmetic for GPT-2's architecture with less
-around it: keys and values have their place before they are known, and in bf16 on a CPU the weights are laid out once as
-the hardware wants them.
+around it: keys and values have their place before they are known, and on a CPU the weights are laid out once as its
+products want them.
 
 Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
 """
@@ -21,17 +21,20 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import DynamicCache, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+_BLOCK = 32  # positions for which there is room at once
+_MANY = 4  # rows from which on it pays to lay out weights in fp32
+_FEW = 3  # rows from which on such weights are faster than those that are not laid out
 
-def steps_of(decoder: Any, room: int) -> Steps | GPT2Steps:
+
+def steps_of(decoder: Any) -> Steps | GPT2Steps:
     """What reads with a decoder.
 
     It is for inference: one that begins under `torch.inference_mode` goes on under it, and there are no gradients.
 
     Args:
         decoder: a Hugging Face causal LM in eval mode; its weights stay as they are meanwhile.
-        room: positions that it is expected to read; more are slower, not wrong.
     """
-    return GPT2Steps(decoder, room) if _is_plain_gpt2(decoder) else Steps(decoder)
+    return GPT2Steps(decoder) if _is_plain_gpt2(decoder) else Steps(decoder)
 
 
 class Steps:
@@ -84,20 +87,26 @@ class Steps:
 class GPT2Steps:
     """GPT-2's architecture."""
 
-    def __init__(self, decoder: GPT2LMHeadModel, room: int) -> None:
+    def __init__(self, decoder: GPT2LMHeadModel) -> None:
         body, config = decoder.transformer, decoder.config
-        self.room, self.read, self.batch = room, 0, 0
+        self.read = self.batch = 0
         self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
+        self.spare: torch.Tensor | None = None  # of such a size, to write rows in another order into
         self.attends_in_fp32 = decoder.device.type == "cpu"  # few numbers, which a CPU would turn to fp32 and back
         self.heads, self.eps = config.n_head, config.layer_norm_epsilon
         self.positions, self.last = body.wpe.weight, body.ln_f
         self.layers = [_Layer(block) for block in body.h]
         self.head = _Linear(decoder.lm_head.weight, None, transposed=False)
+        self.linear = [self.head, *(one for layer in self.layers for one in layer.linear)]
 
     def states(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """As of `Steps`."""
         batch, count, width = inputs.shape
         start, stop = self.read, self.read + count
+        coarser = torch.is_autocast_enabled(inputs.device.type)  # than the weights, and faster
+        if inputs.dtype == torch.bfloat16 or (batch >= _MANY and not coarser):
+            for linear in self.linear:
+                linear.lay_out()
         if mask is None:
             hidden, allowed = inputs + self.positions[start:stop], None
         else:
@@ -131,15 +140,17 @@ class GPT2Steps:
         return self.head(self.states(inputs, mask)[:, -1]).float()
 
     def keep(self, rows: torch.Tensor) -> None:
-        """As of `Steps`; rows that stay in their place cost nothing."""
+        """As of `Steps`; rows that stay in their place cost nothing where most do."""
         self.batch = len(rows)
         moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
-        for place, memory in enumerate(self.memory):
-            if len(rows) > memory.shape[1]:
-                self.memory[place] = memory.new_empty(2, len(rows), *memory.shape[2:])
-                self.memory[place][:, :, :, : self.read] = memory[:, rows, :, : self.read]
-            elif len(moved):
+        for place, memory in enumerate(self.memory if len(moved) else ()):
+            if 2 * len(moved) < len(rows) <= memory.shape[1]:
                 memory[:, moved, :, : self.read] = memory[:, rows[moved], :, : self.read]
+                continue
+            shape = (2, len(rows), *memory.shape[2:])
+            if self.spare is None or self.spare.shape != shape:
+                self.spare = memory.new_empty(shape)
+            self.memory[place], self.spare = torch.index_select(memory, 1, rows, out=self.spare), memory
 
     def join(self, other: Any) -> None:
         """As of `Steps`."""
@@ -155,7 +166,7 @@ class GPT2Steps:
     def fork(self, rows: torch.Tensor, count: int) -> GPT2Steps:
         """As of `Steps`."""
         found = copy.copy(self)
-        found.read, found.batch, found.memory = count, len(rows), []
+        found.read, found.batch, found.memory, found.spare = count, len(rows), [], None
         for memory in self.memory:
             own = memory.new_empty(2, len(rows), *memory.shape[2:])
             own[:, :, :, :count] = memory[:, rows, :, :count]
@@ -165,13 +176,12 @@ class GPT2Steps:
     def _remember(self, place: int, fresh: torch.Tensor) -> torch.Tensor:
         """All keys and values of a layer, (2, B, heads, read + T, d), with fresh ones (2, B, heads, T, d)."""
         stop = self.read + fresh.shape[3]
+        room = -(-stop // _BLOCK) * _BLOCK
         if place == len(self.memory):
-            self.room = max(self.room, stop)
-            self.memory.append(fresh.new_empty(*fresh.shape[:3], self.room, fresh.shape[4]))
+            self.memory.append(fresh.new_empty(*fresh.shape[:3], room, fresh.shape[4]))
         memory = self.memory[place]
         if stop > memory.shape[3]:
-            self.room = max(self.room, 2 * stop)
-            self.memory[place] = fresh.new_empty(*memory.shape[:3], self.room, memory.shape[4])
+            self.memory[place] = fresh.new_empty(*memory.shape[:3], room, memory.shape[4])
             self.memory[place][:, :, :, : self.read] = memory[:, :, :, : self.read]
             memory = self.memory[place]
         memory[:, : self.batch, :, self.read : stop] = fresh
@@ -188,23 +198,31 @@ class _Layer:
             self.scale /= attention.layer_idx + 1
         self.attend, self.project = _linear(block.attn.c_attn), _linear(block.attn.c_proj)
         self.widen, self.activate, self.narrow = _linear(block.mlp.c_fc), block.mlp.act, _linear(block.mlp.c_proj)
+        self.linear = [self.attend, self.project, self.widen, self.narrow]
 
 
-_LAID_OUT = WeakTensorKeyDictionary()  # weights in bf16 on a CPU: their version, and they as its products want them
+_LAID_OUT = WeakTensorKeyDictionary()  # weights on a CPU: their version, and they as its products want them
 
 
-def _lays_out() -> bool:
-    """Whether this CPU and this torch have products of weights in bf16 that are laid out for them."""
-    mkldnn = torch.ops.mkldnn
-    return torch.backends.mkldnn.is_available() and bool(mkldnn._is_mkldnn_bf16_supported())
+def _lays_out(dtype: torch.dtype) -> bool:
+    """Whether this CPU and this torch have products of weights of this type that are laid out for them."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Linear:
-    """A matrix product and a bias; in bf16 on a CPU with weights that are laid out for it once, not in each product."""
+    """A matrix product and a bias; on a CPU with weights that can be laid out for it once, not in each product."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, transposed: bool) -> None:
-        self.weight, self.bias, self.laid_out = weight.t() if transposed else weight, bias, None
-        if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _lays_out():
+        self.given, self.weight, self.bias = weight, weight.t() if transposed else weight, bias
+        self.laid_out: torch.Tensor | None = None
+        self.least = _FEW if weight.dtype == torch.float32 else 0
+
+    def lay_out(self) -> None:
+        """Do so, unless it is done or cannot be."""
+        weight = self.given
+        if self.laid_out is not None or weight.device.type != "cpu" or not _lays_out(weight.dtype):
             return
         # Optimisers may change a weight and not its version; one without gradient they leave alone.
         kept = not (weight.requires_grad or weight.is_inference())
@@ -215,7 +233,7 @@ class _Linear:
                 _LAID_OUT[weight] = (weight._version, self.laid_out)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.laid_out is None:
+        if self.laid_out is None or len(inputs) < self.least:
             return F.linear(inputs, self.weight, self.bias)
         found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.laid_out, self.bias, "none", [], "")
         return found

@@ -23,7 +23,6 @@ class Trunks:
         decoder: a Hugging Face causal LM in eval mode.
         prefixes: (R, P, H).
         tokens: the trunk of each, as many tokens as are worth reading.
-        room: tokens of the longest text that will leave a trunk.
         mask: (R, P) 1 where there is a prefix token, 0 where there is padding; None: there is none.
     """
 
@@ -32,7 +31,6 @@ class Trunks:
         decoder: Any,
         prefixes: torch.Tensor,
         tokens: Sequence[Sequence[int]],
-        room: int,
         mask: torch.Tensor | None,
     ) -> None:
         rows = [torch.tensor(row, dtype=torch.long, device=prefixes.device) for row in tokens]
@@ -42,7 +40,7 @@ class Trunks:
         self.embed, self.head = decoder.get_input_embeddings(), decoder.get_output_embeddings()
         self.mask = None if mask is None else torch.cat([mask, mask.new_ones(self.ids.shape)], 1)
         self.width = prefixes.shape[1]
-        self.steps = steps_of(decoder, self.width + max(room, self.ids.shape[1]))
+        self.steps = steps_of(decoder)
         inputs = torch.cat([prefixes, self.embed(self.ids).to(prefixes.dtype)], 1)  # (R, P + T, H)
         self.states = self.steps.states(inputs, self.mask)[:, self.width - 1 :]  # (R, T + 1, H)
 
