@@ -145,7 +145,7 @@ class TrainerTraining:
         inverter: gives projection and GPT, in fp32; trained in place.
         texts: token ids of N texts.
         vectors: theirs, (N, D).
-        batch: sentences.
+        batch: sentences; None: its default.
         bf16: whether to multiply in it.
         folder: for what Trainer writes.
     """
@@ -156,7 +156,7 @@ class TrainerTraining:
         texts: Sequence[np.ndarray],
         vectors: np.ndarray,
         *,
-        batch: int,
+        batch: int | None,
         bf16: bool,
         folder: Path,
     ) -> None:
@@ -166,10 +166,11 @@ class TrainerTraining:
             "bf16": bf16,
             "use_cpu": inverter.device.type == "cpu",
             "train_sampling_strategy": "group_by_length",
-            "per_device_train_batch_size": batch,
             "save_strategy": "no",
             "disable_tqdm": True,
         }
+        if batch is not None:
+            self.options["per_device_train_batch_size"] = batch
 
     def run(self, steps: int, warm: int) -> float:
         """Text tokens a second over `steps` steps, after `warm` that do not count."""

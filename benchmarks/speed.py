@@ -199,8 +199,8 @@ class _Clocked(Examples):
 def training(bench: Bench) -> Iterator[Line]:
     """Text tokens a second of fit(), of the original loop and of Trainer; the share of the peak that fit() reaches."""
     options, device = bench.options, bench.device
-    ours, original, trained = (bench.inverter() for _ in range(3))
-    for inverter in (ours, original, trained):
+    ours, original, trained, by_default = (bench.inverter() for _ in range(4))
+    for inverter in (ours, original, trained, by_default):
         inverter.correction = None  # plain inversion only
     corpus = bench.corpus
     every = bench.vectors(len(corpus.texts))
@@ -232,7 +232,9 @@ def training(bench: Bench) -> Iterator[Line]:
     ids = _token_ids(clocked)
     own = every[clocked.rows]
     loop = OriginalTraining(original, ids, own)
-    trainer = TrainerTraining(trained, ids, own, batch=sentences, bf16=bench.bf16, folder=bench.folder / "trainer")
+    folder = bench.folder / "trainer"
+    trainer = TrainerTraining(trained, ids, own, batch=sentences, bf16=bench.bf16, folder=folder)
+    default = TrainerTraining(by_default, ids, own, batch=None, bf16=bench.bf16, folder=folder)
     products = step_products(ours, batches, bench.dtype, device)
 
     def looped() -> float:
@@ -247,6 +249,7 @@ def training(bench: Bench) -> Iterator[Line]:
             "ours": fitted,
             "original": looped,
             "trainer": lambda: trainer.run(options.sorted_steps, options.warm_steps),
+            "default": lambda: default.run(options.sorted_steps, options.warm_steps),
             "shapes": lambda: products.rate(options.least),
             "square": lambda: bench.square.rate(options.least),
         }
@@ -256,7 +259,8 @@ def training(bench: Bench) -> Iterator[Line]:
     padded = f"batch 16, padded to {loop.longest} tokens, fp32"
     yield compare("training", what, "original loop", "tokens/s", found["ours"], found["original"], padded)
     remark = f"{'bf16' if bench.bf16 else 'fp32'}, grouped by length, its default attention"
-    yield compare("training", what, "Trainer", "tokens/s", found["ours"], found["trainer"], remark)
+    for name, against in (("trainer", "Trainer, batches as large"), ("default", "Trainer, its batches of 8")):
+        yield compare("training", what, against, "tokens/s", found["ours"], found[name], remark)
     for name, against in (("shapes", "peak of the model's shapes"), ("square", "peak of a square product")):
         peak = [reached / 1e12 for reached in found[name]]
         yield compare("training", what, against, "TFLOP/s", [reached / 1e12 for reached in done], peak)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from vec2text.decoders import frozen
+from vec2text.decoders import in_bf16
 from vec2text.steps import GPT2Steps, Steps, _lays_out, steps_of
 
 
@@ -160,19 +160,18 @@ def laid_out(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_weights_that_are_not_trained_are_laid_out_once(laid_out, dtype):
+@pytest.mark.parametrize("kind", ["trained", "fixed", "inference"])
+def test_weights_that_stay_as_they_are_are_laid_out_once(laid_out, dtype, kind):
     if not _lays_out(dtype):
         pytest.skip("this CPU has no products of this type to lay weights out for")
-    matrices = 2 * 4 + 1
-    fixed, free = frozen(gpt2(), dtype), gpt2().to(dtype)
-    for decoder, times in ((fixed, 1), (free, 3)):  # the latter may be trained meanwhile
-        for _ in range(3):
-            steps = GPT2Steps(decoder)
-            for _ in range(2):
-                with torch.inference_mode():
-                    steps.logits(inputs(4, 3).to(dtype))
-        assert len(laid_out) == times * matrices
-        laid_out.clear()
+    with torch.inference_mode(kind == "inference"):
+        decoder = gpt2().to(dtype).requires_grad_(kind == "trained")
+    for _ in range(3):
+        steps = GPT2Steps(decoder)
+        for _ in range(2):
+            with torch.inference_mode():
+                steps.logits(inputs(4, 3).to(dtype))
+    assert len(laid_out) == 2 * 4 + 1
 
 
 @torch.inference_mode()
@@ -194,7 +193,7 @@ def test_weights_in_fp32_are_laid_out_for_many_rows_only(laid_out):
 
 def test_a_cpu_without_bf16_reads_in_it_all_the_same(monkeypatch):
     monkeypatch.setattr("vec2text.steps._lays_out", lambda dtype: False)
-    decoder = frozen(gpt2(), torch.bfloat16)
+    decoder = in_bf16(gpt2())
     with torch.inference_mode():
         ours = GPT2Steps(decoder).logits(inputs(2, 3).bfloat16())
         torch.testing.assert_close(ours, Steps(decoder).logits(inputs(2, 3).bfloat16()), atol=0.05, rtol=0.05)

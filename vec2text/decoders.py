@@ -233,15 +233,9 @@ def layers_of(decoder: Any) -> list[nn.Module]:
 
 
 @torch.inference_mode(False)
-def frozen(decoder: Any, dtype: torch.dtype | None = None) -> Any:
-    """A copy of a decoder, to write with: its weights are not trained, so they need to be laid out only once.
-
-    Args:
-        decoder: a Hugging Face causal LM.
-        dtype: of the copy's weights; what is no weight stays as fine as it was. None: the weights are the decoder's
-            own, which are not to change meanwhile.
-    """
-    weights = {id(w): nn.Parameter(w.detach().to(dtype or w.dtype), requires_grad=False) for w in decoder.parameters()}
+def in_bf16(decoder: Any) -> Any:
+    """A copy of a decoder, to write with, that has its weights in bf16; what is no weight stays as fine as it was."""
+    weights = {id(w): nn.Parameter(w.detach().to(torch.bfloat16), requires_grad=False) for w in decoder.parameters()}
     return copy.deepcopy(decoder, dict(weights)).eval()
 
 

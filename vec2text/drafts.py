@@ -20,7 +20,7 @@ from torch.compiler import set_stance
 
 from vec2text.batches import Examples
 from vec2text.correction import Hypotheses, positions_of_prefix
-from vec2text.decoders import frozen
+from vec2text.decoders import in_bf16
 from vec2text.decoding import Decoding, decode
 from vec2text.encoders import Encoder, encode_checked
 from vec2text.inverter import Inverter
@@ -135,7 +135,7 @@ def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator)
     """Drafts of vectors (N, D) as token ids, without the end token, at each of TEMPERATURES in turn."""
     decoder, kind = inverter.decoder, inverter.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16 != decoder.dtype:
-        decoder = frozen(decoder, torch.bfloat16)  # weights cast once, not for every token
+        decoder = in_bf16(decoder)  # weights cast once, not for every token
     was_training = decoder.training
     decoder.eval()
     drafts: list[list[int]] = [[] for _ in vectors]

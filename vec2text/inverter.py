@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from vec2text.assembly import Assembly
 from vec2text.constraints import Constraints
 from vec2text.correction import Hypotheses
-from vec2text.decoders import frozen
 from vec2text.decoding import Decoding, decode
 from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 from vec2text.pieces import Pieces
@@ -178,13 +177,12 @@ class Inverter(Assembly):
         was_training = self.training
         self.eval()
         texts: list[str] = []
-        decoder = self.decoder if len(rows) <= batch_size else frozen(self.decoder)
         for start in range(0, len(rows), batch_size):
             prefixes = self.prefixes(rows[start : start + batch_size])
             begin = None
             if rules and options.num_beams == 1:
-                begin = [first for first, *_ in rules.beginnings(decoder, prefixes)]
-            ids = decode(decoder, prefixes, self.end_id, options, generator, begin=begin, allowed=rules)
+                begin = [first for first, *_ in rules.beginnings(self.decoder, prefixes)]
+            ids = decode(self.decoder, prefixes, self.end_id, options, generator, begin=begin, allowed=rules)
             texts += self.texts(ids)
         self.train(was_training)
         assert rules is None or all(map(rules.constraints.obeyed_by, texts)), "a text does not obey"

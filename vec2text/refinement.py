@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from vec2text.constraints import Constraints
-from vec2text.decoders import frozen
+from vec2text.decoders import in_bf16
 from vec2text.encoders import Encoder, EncoderError, encode_checked
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
@@ -108,7 +108,7 @@ def refine(
     def writer() -> Any:
         decoder = inverter.decoder
         fast = decoder.dtype != torch.bfloat16 and bf16("auto", decoder.device.type)
-        return frozen(decoder, torch.bfloat16 if fast else None)
+        return in_bf16(decoder) if fast else decoder
 
     def tell(start: int, size: int, share: float) -> None:
         if show is not None:

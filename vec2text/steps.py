@@ -201,7 +201,7 @@ class _Layer:
         self.linear = [self.attend, self.project, self.widen, self.narrow]
 
 
-_LAID_OUT = WeakTensorKeyDictionary()  # weights on a CPU: their version, and they as its products want them
+_LAID_OUT = WeakTensorKeyDictionary()  # weights on a CPU: their mark, and they as its products want them
 
 
 def _lays_out(dtype: torch.dtype) -> bool:
@@ -209,6 +209,14 @@ def _lays_out(dtype: torch.dtype) -> bool:
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _mark(weight: torch.Tensor) -> tuple[int | None, float]:
+    """What changes when a weight does."""
+    if weight.is_inference():
+        return None, float(weight.sum(dtype=torch.float32))
+    # Optimisers may change a weight and not its version; one without gradient they leave alone.
+    return weight._version, float(weight.sum(dtype=torch.float32)) if weight.requires_grad else 0.0
 
 
 class _Linear:
@@ -224,13 +232,11 @@ class _Linear:
         weight = self.given
         if self.laid_out is not None or weight.device.type != "cpu" or not _lays_out(weight.dtype):
             return
-        # Optimisers may change a weight and not its version; one without gradient they leave alone.
-        kept = not (weight.requires_grad or weight.is_inference())
-        version, self.laid_out = _LAID_OUT.get(weight, (None, None))
-        if not kept or version != weight._version:
+        mark = _mark(weight)
+        known, self.laid_out = _LAID_OUT.get(weight, (None, None))
+        if known != mark:
             self.laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
-            if kept:
-                _LAID_OUT[weight] = (weight._version, self.laid_out)
+            _LAID_OUT[weight] = (mark, self.laid_out)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.laid_out is None or len(inputs) < self.least:
