@@ -46,7 +46,7 @@ class Trunks:
 
     def scores(self, place: int) -> torch.Tensor:
         """Log-probabilities of the token that follows so many tokens of each trunk: (R, V) fp32."""
-        found: torch.Tensor = self.head(self.states[:, place]).float().log_softmax(-1)
+        found: torch.Tensor = self.steps.head(self.states[:, place]).float().log_softmax(-1)
         return found
 
     def leave(self, rows: torch.Tensor, place: int) -> Branches:
