@@ -135,6 +135,40 @@ def test_a_budget_too_small_for_the_longest_sentence_is_refused_with_both_number
         data.train.plan(prefix_length, longest - 1, 0, 0)
 
 
+@pytest.fixture
+def both(data):
+    """The training examples and after them those of the test split."""
+    return data.train.followed_by(data.test)
+
+
+def test_examples_follow_others_with_their_own_tokens_and_vectors(data, both):
+    count = len(data.train)
+    assert len(both) == count + len(data.test)
+    assert len(data.train) == len(data.corpus.rows("train"))
+    for own, members in ((data.train, np.array([3, 0, 7])), (data.test, np.array([5, 1]))):
+        expected = own.batch(members)
+        found = both.batch(members + (count if own is data.test else 0))
+        assert torch.equal(expected.ids, found.ids)
+        assert torch.equal(expected.vectors, found.vectors)
+        assert torch.equal(expected.lengths, found.lengths)
+
+
+def test_what_is_kept_on_a_device_makes_the_same_batches_and_what_does_not_fit_stays(data, both, monkeypatch):
+    monkeypatch.setattr(vec2text.batches, "_CHUNK", 7)
+    kept, small = both.followed_by(data.validation), data.test.followed_by(data.validation)
+    kept.keep_on(torch.device("cpu"), 2**30)
+    small.keep_on(torch.device("cpu"), 1000)
+    assert kept._kept is not None
+    assert small._kept is None
+    plain = both.followed_by(data.validation)
+    for members in np.array_split(np.random.default_rng(1).permutation(len(kept)), 9):
+        expected, found = plain.batch(members), kept.batch(members)
+        assert expected.ids.dtype == found.ids.dtype
+        assert torch.equal(expected.ids, found.ids)
+        assert torch.equal(expected.vectors, found.vectors)
+        assert torch.equal(expected.lengths, found.lengths)
+
+
 # -- held-out sentences ------------------------------------------------------------------------------------------
 
 

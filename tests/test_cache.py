@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ SHARD = 16
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(vec2text.cache, "_SHARD", SHARD)
+    monkeypatch.setattr(vec2text.cache, "_TOGETHER", 1)
 
 
 def corpus_of(place, paths, **config):
@@ -101,6 +103,32 @@ def test_a_killed_encode_goes_on_after_its_last_whole_shard(build, sentences, en
     vectors, queries = encode(corpus, encoder)
     assert queries == 60 - pieces * SHARD
     np.testing.assert_array_equal(everything(vectors), encoder.encode(sentences[:60]))
+
+
+class Counting(LetterEncoder):
+    """Counts the sentences of each call, and may take its time."""
+
+    def __init__(self, seconds=0.0):
+        super().__init__()
+        self.seconds, self.calls = seconds, []
+
+    def encode(self, texts):
+        if len(texts) > 3:  # no probes
+            self.calls.append(len(texts))
+            time.sleep(self.seconds)
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.0, [16, 32, 64, 8]), (0.02, [16] * 7 + [8])])
+def test_a_fast_encoder_is_given_more_and_more_shards_and_a_slow_one_is_not(
+    build, sentences, encode, monkeypatch, seconds, calls
+):
+    monkeypatch.setattr(vec2text.cache, "_TOGETHER", 16)
+    monkeypatch.setattr(vec2text.cache, "_SOON", 0.01 if seconds else 10.0)
+    encoder = Counting(seconds)
+    vectors, _ = encode(build(sentences[:120]), encoder)
+    assert encoder.calls == calls
+    np.testing.assert_array_equal(everything(vectors), LetterEncoder().encode(sentences[:120]))
 
 
 def test_a_shard_that_was_being_written_when_it_was_killed_is_encoded_again(build, sentences, encode, monkeypatch):

@@ -1,7 +1,9 @@
 """The corpus: the same clean, distinct, split sentences from every kind of source."""
 
 import csv
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vec2text.config import DataConfig
-from vec2text.corpus import SPLITS, build_corpus, open_corpus, split_of
-from vec2text.sentences import normalise
+from vec2text.corpus import SPLITS, build_corpus, open_corpus, splice_corpus, split_of
+from vec2text.sentences import normalise, sentence_key
 
 
 def write_csv(path, texts, column):
@@ -353,3 +355,47 @@ def test_a_corpus_that_is_gone_or_changed_is_not_opened(build, tmp_path, sentenc
         file.write("One more.\n")
     with pytest.raises(ValueError, match="holds other sentences than its name says: delete it"):
         open_corpus(config, made.digest)
+
+
+# -- splices -----------------------------------------------------------------------------------------------------
+
+OTHERS = [f"other{i}" for i in range(30)]
+
+
+def test_splices_are_a_corpus_of_their_own_and_none_is_held_out(build):
+    pairs = itertools.product(range(12), range(12))
+    corpus = build([f"this is what {a} said to the people of {b}" for a, b in pairs if (a + b) % 2], validation=0.3)
+    rows = corpus.rows("train")
+    config = DataConfig(["x.txt"], splices=0.5, max_words=10, cache=str(corpus.texts.path.parent))
+    made = splice_corpus(corpus, rows, config)
+    assert 0 < len(made.texts) <= round(0.5 * len(rows))
+    assert made.texts.path != corpus.texts.path
+    assert set(made.splits.tolist()) == {0}
+    assert max(len(text.split()) for text in made.texts) <= 10
+    others = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
+    assert not others & {sentence_key(text) for text in made.texts}
+
+
+def test_a_splice_that_is_a_held_out_sentence_is_left_out(build):
+    texts = ["we went to the shop yesterday", "they drove to the old harbour"]
+    held = ["They drove to the shop yesterday!"]
+    corpus = build([*texts, *held, *OTHERS])
+    splits = np.array([SPLITS.index("test") if text in held else 0 for text in corpus.texts], np.uint8)
+    config = DataConfig(["x.txt"], splices=5, cache=str(corpus.texts.path.parent))
+    made = splice_corpus(replace(corpus, splits=splits), np.array([0, 1]), config)
+    assert list(made.texts) == ["we went to the old harbour"]
+
+
+def test_splices_that_the_encoder_cannot_read_are_left_out(build):
+    corpus = build(["we went to the shop yesterday", "they drove to the old harbour", *OTHERS])
+    config = DataConfig(["x.txt"], splices=5, cache=str(corpus.texts.path.parent))
+    made = splice_corpus(corpus, np.array([0, 1]), config, lambda text: "too_long" if "shop" in text else None)
+    assert list(made.texts) == ["we went to the old harbour"]
+
+
+def test_sentences_that_share_nothing_are_refused(build):
+    corpus = build(["one two three", "four five six", *OTHERS])
+    config = DataConfig(["x.txt"], splices=1, cache=str(corpus.texts.path.parent))
+    with pytest.raises(ValueError, match=r"^data\.splices is 1, but no two of 2 sentences share two words[^\n]*$"):
+        splice_corpus(corpus, np.array([0, 1]), config)
+    assert not list(corpus.texts.path.parent.glob(".texts-*"))

@@ -11,7 +11,7 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"loss", "steps", "ahead", "tokens", "compact", "adaptation", "bars"},
+    {"loss", "steps", "ahead", "tokens", "compact", "adaptation", "bars", "splices"},
     {"trunks"},
     {"paths"},
     {

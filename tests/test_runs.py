@@ -8,6 +8,7 @@ import pytest
 from conftest import read_jsonl
 
 from vec2text import Inverter, runs
+from vec2text.batches import Examples
 from vec2text.config import (
     DecoderConfig,
     EncoderConfig,
@@ -49,6 +50,34 @@ def test_correction_without_an_encoder_is_refused_before_the_work(config, senten
     given = replace(config, encoder=encoder, data=data)
     with pytest.raises(ValueError, match=r"correction_fraction is 0\.4.*encoder\.kind=precomputed"):
         runs.train(replace(given, training=replace(config.training, correction_fraction=0.4)))
+
+
+def test_splices_without_an_encoder_are_refused_before_the_work(config, tmp_path):
+    data, encoder = replace(config.data, splices=0.5), EncoderConfig("them", kind="precomputed", vectors=["none.npz"])
+    with pytest.raises(ValueError, match=r"data\.splices is 0\.5.*encoder\.kind=precomputed"):
+        runs.train(replace(config, encoder=encoder, data=data))
+
+
+def test_a_run_learns_from_splices_until_its_last_fifth(config, monkeypatch, tmp_path):
+    seen = []
+    lines = (Path(__file__).parent.parent / "data" / "sentences.en.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "real.txt").write_text("\n".join(lines[:400]), encoding="utf-8")
+    original = Examples.batch
+
+    def watched(self, members):
+        seen.append((len(self), int(members.max())))
+        return original(self, members)
+
+    monkeypatch.setattr(Examples, "batch", watched)
+    data = replace(config.data, paths=[str(tmp_path / "real.txt")], splices=0.5)
+    runs.train(replace(config, data=data, training=replace(config.training, steps=10, evaluate_every=10)))
+    sizes = [size for size, _ in seen]
+    both, alone = sorted(set(sizes), reverse=True)[:2]
+    assert 1.2 * alone < both < 1.6 * alone
+    assert set(sizes[:8]) == {both}
+    assert sizes.index(alone) >= 8
+    assert sizes.count(alone) >= 2
+    assert max(place for size, place in seen if size == both) >= alone
 
 
 def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):

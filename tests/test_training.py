@@ -75,6 +75,7 @@ CASES = {
         QUICK, steps=16, correction_fraction=0.4, optimizer="muon", precision="bf16", accumulation=2
     ),
     "changed vectors": replace(QUICK, quantize=["int8", "binary"], truncate=[8], changed_share=0.5, accumulation=2),
+    "splices": replace(QUICK, steps=14),
     "into a second epoch": replace(QUICK, steps=None, epochs=1.5, batch_tokens=800),
 }
 
@@ -82,6 +83,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, new_inverter, tmp_path, monkeypatch):
     config = CASES[case]
+    if case == "splices":
+        data = replace(data, spliced=data.train.followed_by(data.test))
     corrects = bool(config.correction_fraction)
     whole = new_inverter(dropout=0.1, corrects=corrects)
     fit(whole, data, config, tmp_path / "whole")

@@ -7,6 +7,7 @@ Shapes: N sentences, B batch, D vector dimension, T text tokens, P prefix tokens
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -31,10 +32,12 @@ class Batch:
     ids: torch.Tensor
     """(B, T) text tokens, padded with zeros."""
     lengths: torch.Tensor
-    """(B,) tokens of each text."""
+    """(B,) tokens of each text; always on the CPU."""
 
     def pinned(self) -> Batch:
         """The same in memory from which a GPU fetches while it and the CPU go on."""
+        if self.ids.device.type != "cpu":
+            return self
         return Batch(self.vectors.pin_memory(), self.ids.pin_memory(), self.lengths)
 
 
@@ -48,6 +51,8 @@ class Examples:
         tokenizer: the decoder's.
         max_tokens: longer sentences are dropped and counted in `too_long`.
     """
+
+    _kept: tuple[torch.Tensor, ...] | None = None
 
     def __init__(
         self,
@@ -76,9 +81,41 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def followed_by(self, others: Examples) -> Examples:
+        """These examples, and then the others."""
+        both = copy(self)
+        both._kept = None
+        both.vectors = self.vectors.followed_by(others.vectors)
+        both.rows = np.concatenate([self.rows, len(self.vectors) + others.rows])
+        both.lengths = np.concatenate([self.lengths, others.lengths])
+        both.too_long = self.too_long + others.too_long
+        both._ids, both._ends = np.concatenate([self._ids, others._ids]), np.cumsum(both.lengths)
+        return both
+
+    def keep_on(self, device: torch.device, room: int) -> None:
+        """Make batches on a GPU from now on, of tokens and vectors that lie there, where they fit in `room` bytes."""
+        if len(self._ids) * self._ids.itemsize + len(self) * (4 * self.vectors.dimension + 16) > room:
+            return
+        vectors = torch.empty(len(self), self.vectors.dimension, device=device)
+        for start in range(0, len(self), _CHUNK):
+            rows = self.rows[start : start + _CHUNK]
+            vectors[start : start + len(rows)] = torch.from_numpy(self.vectors[rows])
+        starts, lengths = self._ends - self.lengths, self.lengths
+        ids, begins, every = (torch.from_numpy(array).to(device) for array in (self._ids, starts, lengths))
+        self._kept = vectors, ids, begins, every
+
     def batch(self, members: np.ndarray) -> Batch:
-        """The examples at places `members`."""
+        """The examples at places `members`, on the device that they are kept on."""
         lengths = self.lengths[members]
+        if self._kept is not None:  # without waiting for the GPU
+            vectors, every_id, begins, every_length = self._kept
+            places = torch.from_numpy(members)
+            if vectors.device.type == "cuda":
+                places = places.pin_memory().to(vectors.device, non_blocking=True)
+            columns = torch.arange(int(lengths.max()), device=vectors.device)
+            found = every_id[(begins[places].unsqueeze(1) + columns).clamp_max(len(every_id) - 1)].long()  # (B, T)
+            found = found.masked_fill(columns >= every_length[places].unsqueeze(1), 0)
+            return Batch(vectors[places], found, torch.from_numpy(lengths))
         ids = np.zeros((len(members), int(lengths.max())), np.int64)  # (B, T)
         inside = np.arange(ids.shape[1]) < lengths[:, None]
         starts = self._ends[members] - lengths
@@ -136,6 +173,8 @@ class Data:
     """None where vectors were given without it: then no similarity can be measured."""
     correction: Examples | None = None
     """Training sentences that are kept for learning to correct; the others are `train`."""
+    spliced: Examples | None = None
+    """Those of `train` and then splices, for all but the last part of a run; None: there are no splices."""
 
     def held_out(self, split: str, count: int) -> tuple[list[str], np.ndarray]:
         """`count` sentences of a split, evenly spread over the corpus, and their vectors (count, D)."""

@@ -12,8 +12,10 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from vec2text.storage import write_text_whole, written_whole
 from vec2text.vectors import read_vectors
 
 _SHARD = 2048
+_TOGETHER = 16  # shards that are encoded by one call at most,
+_SOON = 1.0  # and no more than take about so many seconds
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +40,12 @@ class Vectors:
     shards: list[np.ndarray] = field(repr=False)
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self.shards)
+        return int(self._ends[-1]) if self.shards else 0
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Rows up to the end of each shard."""
+        return np.cumsum([len(shard) for shard in self.shards])
 
     @property
     def dimension(self) -> int:
@@ -48,10 +57,15 @@ class Vectors:
         rows = np.asarray(rows)
         found = np.empty((len(rows), self.dimension), np.float32)
         order = np.argsort(rows, kind="stable")  # so that what is in a shard is read together
-        places = rows[order] // _SHARD
-        for mine in np.split(order, np.flatnonzero(np.diff(places)) + 1) if len(rows) else ():
-            found[mine] = self.shards[rows[mine[0]] // _SHARD][rows[mine] % _SHARD]
+        places = np.searchsorted(self._ends, rows[order], "right")  # the shard of each
+        starts = np.append(0, np.flatnonzero(np.diff(places)) + 1)
+        for shard, mine in zip(places[starts], np.split(order, starts[1:]), strict=True) if len(rows) else ():
+            found[mine] = self.shards[shard][rows[mine] - (self._ends[shard] - len(self.shards[shard]))]
         return found
+
+    def followed_by(self, others: Vectors) -> Vectors:
+        """These, and then the others."""
+        return Vectors(self.shards + others.shards)
 
 
 def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerprint: Fingerprint) -> Vectors:
@@ -68,8 +82,9 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerpri
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    folder = _space_folder(Path(cache), fingerprint)
-    shards = []
+    folder, dimension = _space_folder(Path(cache), fingerprint), fingerprint.dimension
+    shards: list[np.ndarray] = []
+    usage = getattr(encoder, "usage", None)
     bar = (
         TextColumn("encoding{task.description}"),
         BarColumn(),
@@ -79,19 +94,32 @@ def encode_corpus(corpus: Corpus, encoder: Encoder, cache: str | Path, fingerpri
     )
     with Progress(*bar, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=len(corpus.texts))
-        for start in range(0, len(corpus.texts), _SHARD):
-            texts = corpus.texts[start : start + _SHARD]
-            path = folder / f"{hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest()}.npy"
-            if not path.exists():
-                vectors = encode_checked(encoder, texts, fingerprint.dimension)
-                partial = path.with_suffix(f".{os.getpid()}.partial")
-                with partial.open("wb") as file:
-                    np.save(file, vectors)
-                os.replace(partial, path)
-            shards.append(np.load(path, mmap_mode="r"))
-            cost = f" ({usage()})" if (usage := getattr(encoder, "usage", None)) else ""
-            progress.update(task, advance=len(texts), description=cost)
+        starts, together = range(0, len(corpus.texts), _SHARD), 1
+        while len(shards) < len(starts):
+            some = [corpus.texts[start : start + _SHARD] for start in starts[len(shards) : len(shards) + together]]
+            names = [hashlib.blake2b(chr(10).join(texts).encode(), digest_size=16).hexdigest() for texts in some]
+            paths = [folder / f"{name}.npy" for name in names]
+            missing = [(path, texts) for path, texts in zip(paths, some, strict=True) if not path.exists()]
+            if missing:
+                began = time.perf_counter()
+                vectors = encode_checked(encoder, [text for _, texts in missing for text in texts], dimension)
+                # A GPU is kept busy by many; what is lost when this is stopped shall be little, and nothing paid for.
+                soon = usage is None and time.perf_counter() - began < _SOON
+                together = min(2 * together, _TOGETHER) if soon else 1
+                for (path, _), own in zip(missing, np.split(vectors, _ends_of(missing)), strict=True):
+                    partial = path.with_suffix(f".{os.getpid()}.partial")
+                    with partial.open("wb") as file:
+                        np.save(file, own)
+                    os.replace(partial, path)
+            shards += [np.load(path, mmap_mode="r") for path in paths]
+            cost = f" ({usage()})" if usage else ""
+            progress.update(task, advance=sum(map(len, some)), description=cost)
     return Vectors(shards)
+
+
+def _ends_of(missing: list[tuple[Path, list[str]]]) -> np.ndarray:
+    """Where in the vectors of all of them each ends, but for the last."""
+    return np.cumsum([len(texts) for _, texts in missing])[:-1]
 
 
 def stored_vectors(corpus: Corpus, files: Sequence[str], cache: str | Path) -> Vectors:

@@ -18,6 +18,9 @@ DEFAULT_BATCH_TOKENS = 2048
 CORRECTION_STARTS = 0.3
 """Share of the budget after which correction is taught: before, hypotheses are too poor to learn from."""
 
+SPLICES_END = 0.8
+"""Share of the budget after which only sentences are learned from, no splices: what is inverted are sentences."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -141,6 +144,9 @@ class DataConfig:
     """Sentences of more words are dropped and counted, never cut."""
     max_characters: int | None = None
     """Sentences of more characters are dropped and counted, never cut."""
+    splices: float = 0.0
+    """So many splices a training sentence are learned from too, but in the last fifth of a run: texts made of the
+    beginning of one sentence and the end of another. For long runs: what would be learned again and again is new."""
     max_tokens: int = 64
     """Sentences of more GPT tokens are dropped and counted; also the longest text that inversion writes."""
     validation: float = 0.01
@@ -162,6 +168,7 @@ class DataConfig:
         for name in ("validation", "test"):
             share = getattr(self, name)
             _require(0 < share < 0.5, f"data.{name} is {share}; expected a share between 0 and 0.5")
+        _require(self.splices >= 0, f"data.splices is {self.splices}; expected >= 0")
         for name in ("limit", "max_words", "max_characters", "max_tokens", "min_words"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"data.{name} is {value}; expected > 0")

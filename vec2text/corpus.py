@@ -26,6 +26,7 @@ import numpy as np
 
 from vec2text.config import DataConfig
 from vec2text.sentences import normalise, sentence_key
+from vec2text.splices import splices
 
 SPLITS = ("train", "validation", "test")
 _log = logging.getLogger(__name__)
@@ -181,51 +182,128 @@ def build_corpus(config: DataConfig, fault: Callable[[str], str | None] = lambda
     Raises:
         ValueError: the source cannot be read, or a split has no sentence.
     """
-    cache = Path(config.cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    for stale in cache.glob(".texts-*"):  # of a process that was killed; older than any that may be at work now
-        if time.time() - stale.stat().st_mtime > 3600:
-            stale.unlink(missing_ok=True)
     counts = dict.fromkeys(("read", "empty", "repeated", "too_short", "too_long", "unknown_words"), 0)
     seen: set[int] = set()
-    ends, splits, sources, end = array("Q"), array("B"), array("Q"), 0
-    digest, limited = hashlib.blake2b(digest_size=16), False
-    handle, name = tempfile.mkstemp(prefix=".texts-", dir=cache)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for raw in read_texts(config):
-                counts["read"] += 1
-                text = normalise(raw)
-                key = sentence_key(text)
-                wrong = "empty" if not text else "repeated" if key in seen else _length_fault(text, config)
-                if wrong := wrong or fault(text):
-                    counts[wrong] += 1
-                    continue
-                seen.add(key)
-                line = text.encode() + b"\n"
-                digest.update(line)
-                end += file.write(line)
-                ends.append(end)
-                sources.append(counts["read"] - 1)
-                splits.append(split_of(key, config.validation, config.test))
-                if limited := len(ends) == config.limit:
-                    break
-        path = cache / f"texts-{digest.hexdigest()}.txt"
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    splits, sources, limited = array("B"), array("Q"), False
+    with _Written(Path(config.cache)) as written:
+        for raw in read_texts(config):
+            counts["read"] += 1
+            text = normalise(raw)
+            key = sentence_key(text)
+            wrong = "empty" if not text else "repeated" if key in seen else _length_fault(text, config)
+            if wrong := wrong or fault(text):
+                counts[wrong] += 1
+                continue
+            seen.add(key)
+            written.add(text)
+            sources.append(counts["read"] - 1)
+            splits.append(split_of(key, config.validation, config.test))
+            if limited := len(splits) == config.limit:
+                break
     rows = np.frombuffer(sources, np.uint64) if len(sources) else np.zeros(0, np.uint64)
-    corpus = Corpus(Lines(path, ends), np.frombuffer(splits, np.uint8), counts, digest.hexdigest(), limited, rows)
+    corpus = Corpus(written.lines, np.frombuffer(splits, np.uint8), counts, written.digest, limited, rows)
     for split in SPLITS:
         counts[split] = len(corpus.rows(split))
     if not all(counts[split] for split in SPLITS):
         raise ValueError(
-            f"the corpus has {len(ends)} usable sentences ({_sentence(counts)}); too few for a sentence in each of "
+            f"the corpus has {len(splits)} usable sentences ({_sentence(counts)}); too few for a sentence in each of "
             "train, validation and test: give more text, or raise data.validation and data.test"
         )
     _log.info("corpus: %s", _sentence(counts))
     return corpus
+
+
+def splice_corpus(
+    corpus: Corpus, rows: np.ndarray, config: DataConfig, fault: Callable[[str], str | None] | None = None
+) -> Corpus:
+    """Splices (see `vec2text.splices`) of some sentences, all of them in the split `train`.
+
+    None is a sentence of another split. They are written to the cache folder, as sentences are.
+
+    Args:
+        corpus: of the sentences.
+        rows: which of them are spliced.
+        config: how many splices, and the limits that hold for sentences.
+        fault: as for `build_corpus`.
+
+    Raises:
+        ValueError: the sentences share too little for a single splice.
+    """
+    held_out = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
+    count = round(config.splices * len(rows))
+    texts = _Some(corpus.texts, rows)
+    with _Written(Path(config.cache)) as written:
+        for text in splices(texts, count, min_words=config.min_words, max_words=config.max_words):
+            wrong = _length_fault(text, config) or (fault(text) if fault else None)
+            if not wrong and sentence_key(text) not in held_out:
+                written.add(text)
+    kept = len(written.lines)
+    if not kept:
+        raise ValueError(
+            f"data.splices is {config.splices:g}, but no two of {len(rows):,} sentences share two words in a row: "
+            "leave it at 0"
+        )
+    counts = {"read": kept, "train": kept, "validation": 0, "test": 0}
+    return Corpus(written.lines, np.zeros(kept, np.uint8), counts, written.digest, False, np.arange(kept))
+
+
+class _Some(Sequence[str]):
+    """Some of the lines of a file.
+
+    Args:
+        lines: of the file.
+        rows: which of them.
+    """
+
+    def __init__(self, lines: Lines, rows: np.ndarray) -> None:
+        self.lines, self.rows = lines, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.lines[int(self.rows[index])]
+
+
+class _Written:
+    """Sentences that are being written to a file named by their hash, which is there when it is whole.
+
+    Args:
+        cache: the folder.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        for stale in cache.glob(".texts-*"):  # of a process that was killed; older than any that may be at work now
+            if time.time() - stale.stat().st_mtime > 3600:
+                stale.unlink(missing_ok=True)
+        handle, self._name = tempfile.mkstemp(prefix=".texts-", dir=cache)
+        self._cache, self._file = cache, os.fdopen(handle, "wb")
+        self._digest, self._ends, self._end = hashlib.blake2b(digest_size=16), array("Q"), 0
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def add(self, text: str) -> None:
+        """One more."""
+        line = text.encode() + b"\n"
+        self._digest.update(line)
+        self._end += self._file.write(line)
+        self._ends.append(self._end)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all of them."""
+        return self._digest.hexdigest()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._file.close()
+        if kind is not None:
+            Path(self._name).unlink(missing_ok=True)
+            return
+        path = self._cache / f"texts-{self.digest}.txt"
+        os.replace(self._name, path)
+        self.lines = Lines(path, self._ends)
 
 
 def open_corpus(config: DataConfig, digest: str) -> Corpus:

@@ -21,7 +21,7 @@ from torch import accelerator
 from vec2text.batches import Data, Examples
 from vec2text.cache import Vectors, encode_corpus, stored_vectors
 from vec2text.config import DataConfig, RunConfig
-from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus
+from vec2text.corpus import SPLITS, Corpus, build_corpus, open_corpus, splice_corpus
 from vec2text.decoders import find_decoder, place_of
 from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.evaluation import Known
@@ -76,6 +76,11 @@ def _go_on(config: RunConfig, encoder: Encoder | None, folder: Path, state: Part
             f"training.correction_fraction is {config.training.correction_fraction}, but correction embeds what the "
             "inverter writes, and encoder.kind=precomputed cannot: name the encoder, or leave it at 0"
         )
+    if encoder is None and config.data.splices:
+        raise ValueError(
+            f"data.splices is {config.data.splices:g}, but splices are new texts, and encoder.kind=precomputed cannot "
+            "embed them: name the encoder, or leave it at 0"
+        )
     vectors: Vectors | None = None
     with state.main_process_first():
         corpus = build_corpus(config.data, getattr(encoder, "fault", lambda text: None))
@@ -126,6 +131,12 @@ def _fit(material: Material, folder: Path, state: PartialState, merged: Inverter
                 f"of {len(kept)} training sentences for inversion and {kept.sum()} for correction: both need some"
             )
         rows |= {"train": rows["train"][~kept], "correction": rows["train"][kept]}
+    spliced: tuple[Corpus, Vectors] | None = None
+    if config.data.splices:
+        assert material.encoder is not None
+        with state.main_process_first():
+            made = splice_corpus(corpus, rows["train"], config.data, getattr(material.encoder, "fault", None))
+            spliced = made, encode_corpus(made, material.encoder, config.data.cache, material.fingerprint)
     longest = config.data.max_tokens
     examples = {name: Examples(corpus, some, vectors, inverter.tokenizer, longest) for name, some in rows.items()}
     known = [examples[name] for name in ("train", "correction") if name in examples]
@@ -140,6 +151,10 @@ def _fit(material: Material, folder: Path, state: PartialState, merged: Inverter
         f"{sum(p.numel() for p in inverter.projection.parameters()):,}",
     )
     data = Data(corpus, vectors, encoder=material.encoder, **examples)
+    if spliced is not None:
+        more = Examples(spliced[0], spliced[0].rows("train"), spliced[1], inverter.tokenizer, longest)
+        _log.info("%s splices of them", f"{len(more):,}")
+        data = replace(data, spliced=data.train.followed_by(more))
     fit(inverter, data, config.training, folder)
     del inverter  # the judged one takes its place in memory
     return judge(folder, data, config.training) if state.is_main_process else {}

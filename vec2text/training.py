@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from accelerate.utils import set_seed
 from torch.compiler import set_stance
 
 from vec2text.ahead import ahead
-from vec2text.batches import Batch, Data
+from vec2text.batches import Batch, Data, Examples
 from vec2text.checkpoint import load_checkpoint, save_checkpoint
-from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, TrainingConfig
+from vec2text.config import CORRECTION_STARTS, DEFAULT_BATCH_TOKENS, DEFAULT_MINUTES, SPLICES_END, TrainingConfig
 from vec2text.correction import Hypotheses
 from vec2text.decoders import layers_of
 from vec2text.drafts import Drafts
@@ -37,6 +38,7 @@ from vec2text.runlog import RunLog
 from vec2text.signals import collected_signals
 from vec2text.validation import Validation
 
+_KEPT = 0.2  # share of a GPU's free memory that the tokens and vectors of a split may take
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
 
@@ -69,6 +71,8 @@ class Progress:
     """Time spent, over all starts of the run."""
     tokens: int = 0
     """Text tokens learned from, end tokens included."""
+    spliced: bool = True
+    """Whether splices, where there are any, are learned from still."""
     best_bleu: float = -1.0
     """Of the validation sentences, at the best evaluation so far."""
     finished: bool = False
@@ -166,6 +170,9 @@ class _Run:
         self.inverter, self.model, self.optimizers, self.accelerator = inverter, model, optimizers, accelerator
         self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        if accelerator.device.type == "cuda":
+            for examples in filter(None, (data.train, data.correction, data.spliced)):
+                examples.keep_on(accelerator.device, int(_KEPT * torch.cuda.mem_get_info()[0]))
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)
         self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # kind, loss and norm of steps since `_read`
@@ -273,7 +280,7 @@ class _Run:
         # Of the batch alone, so that a run that is gone on with draws the same; the third number is not that of _plan.
         random = np.random.default_rng([config.seed, progress.step, 1 + number, self.accelerator.process_index])
         found = partly_changed(
-            vectors.numpy(),
+            vectors.cpu().numpy(),
             config.changed_share,
             self.ranges,
             random,
@@ -301,11 +308,11 @@ class _Run:
         return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
-        """This process's batches of an epoch."""
+        """This process's batches of an epoch, as places in `_examples`."""
         config, world = self.config, self.accelerator.num_processes
         prefix = self.inverter.projection.config.prefix_length
         tokens = config.batch_tokens or DEFAULT_BATCH_TOKENS
-        plan = self.data.train.plan(prefix, tokens, config.seed, epoch, config.batch_sentences)
+        plan = self._examples().plan(prefix, tokens, config.seed, epoch, config.batch_sentences)
         plan = plan[: len(plan) // world * world] or plan * world  # every process gets as many
         return plan[self.accelerator.process_index :: world]
 
@@ -313,15 +320,22 @@ class _Run:
         """Batches of plain inversion from where the run is, epoch after epoch."""
         progress = self.progress
         while True:
-            plan = self._plan(progress.epoch)
-            for batch in ahead(self._batch, plan[progress.batch :]):
+            plan, examples = self._plan(progress.epoch), self._examples()
+            for batch in ahead(partial(self._batch, examples), plan[progress.batch :]):
                 progress.batch += 1
                 if progress.batch == len(plan):
                     progress.epoch, progress.batch = progress.epoch + 1, 0
                 yield batch, None
+                if examples is self.data.spliced and self._share() >= SPLICES_END:
+                    progress.epoch, progress.batch, progress.spliced = progress.epoch + 1, 0, False
+                    break
 
-    def _batch(self, members: np.ndarray) -> Batch:
-        batch = self.data.train.batch(members)
+    def _examples(self) -> Examples:
+        """What is learned from now."""
+        return self.data.spliced if self.progress.spliced and self.data.spliced is not None else self.data.train
+
+    def _batch(self, examples: Examples, members: np.ndarray) -> Batch:
+        batch = examples.batch(members)
         return batch.pinned() if self.accelerator.device.type == "cuda" else batch
 
     def _corrections(self) -> Iterator[tuple[Batch, Hypotheses]]:
