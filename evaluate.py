@@ -136,13 +136,11 @@ def run(options: argparse.Namespace) -> None:
     with importing():
         import numpy as np
 
-        from vec2text.decoders import quiet
         from vec2text.evaluation import Examiner, Known, held_out, independent, make_report
         from vec2text.inverter import Inverter
         from vec2text.robustness import changed
         from vec2text.runs import known_sentences
 
-    quiet()
     inverter = Inverter.from_pretrained(options.model or model, device=options.device)
     space = inverter.fingerprint
     changes = {name: getattr(options, name) for name in ("noise", "quantize", "truncate", "seed")}

@@ -185,12 +185,10 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
         import numpy as np
         import torch
 
-        from vec2text.decoders import quiet
         from vec2text.inverter import Inverter
         from vec2text.refinement import refine
         from vec2text.rows import Refining, add_nearest, line
 
-    quiet()
     model = options.model or default_inverter()
     inverter = Inverter.from_pretrained(model, device=options.device, precision=options.precision)
     fingerprint = inverter.fingerprint

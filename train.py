@@ -35,11 +35,10 @@ def main(composed: DictConfig) -> None:
     try:
         config: Any = OmegaConf.to_object(composed)
         with importing():  # torch and its kind, after the configuration has been found sound
-            from vec2text import decoders, outcome, runs
+            from vec2text import outcome, runs
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("vec2text").setLevel(logging.INFO)
-        decoders.quiet()
         if report := runs.train(config):
             print(outcome.describe(report, config))
     except KeyboardInterrupt:

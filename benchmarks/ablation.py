@@ -116,11 +116,10 @@ def main() -> None:
     parser.add_argument("--only-seed", type=int, help="run those of one seed, for several processes side by side")
     parser.add_argument("--runs", default="runs/ablation", help="folder of the runs")
     options = parser.parse_args()
-    from vec2text import decoders, runs
+    from vec2text import runs
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vec2text").setLevel(logging.INFO)
-    decoders.quiet()
     for _, config in configurations(options):
         if options.only_seed in (None, config.training.seed):
             print(f"== {config.name}: {asdict(replace(config.projection))}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Rivals: what people would do without this package, with the same modules, so that only the way of working differs.
+"""Rivals: what people would do without this package, with the same weights, so that only the way of working differs.
 
 `Original...` is the loop of the script from which this method is known: a sample after the other, everything padded to
 the longest text, fp32, no key-value cache. `Trainer...` and `generate` are what transformers offers for the same.
@@ -8,6 +8,7 @@ Shapes: N samples, B batch, D vector dimension, P prefix tokens, T text tokens, 
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from turns import synchronize
 
+from vec2text.gpt2 import GPT2
 from vec2text.inverter import Inverter
 
 IGNORED = -100
@@ -31,11 +33,22 @@ SAMPLES_A_BATCH = 16
 BUNDLED = "all-MiniLM-L6-v2"
 
 
+def as_others_open_it(inverter: Inverter) -> Inverter:
+    """The same inverter, its GPT as transformers' module, with weights of its own."""
+    found = copy.copy(inverter)
+    found._modules = dict(inverter._modules)
+    if isinstance(inverter.decoder, GPT2):
+        config = GPT2Config.from_dict(inverter.decoder.config.to_dict())
+        found.decoder = GPT2LMHeadModel(config).to(inverter.device, inverter.decoder.dtype)
+        found.decoder.load_state_dict(inverter.decoder.state_dict())
+    return found.train(inverter.training)
+
+
 class OriginalTraining:
     """Training as the original script does it.
 
     Args:
-        inverter: gives projection and GPT, in fp32; trained in place.
+        inverter: gives projection and GPT, transformers' module in fp32; trained in place.
         texts: token ids of N texts.
         vectors: theirs, (N, D).
         seed: of the order.
@@ -142,7 +155,7 @@ class TrainerTraining:
     """Training with transformers' Trainer: its defaults, bf16 where that is fast, and texts grouped by length.
 
     Args:
-        inverter: gives projection and GPT, in fp32; trained in place.
+        inverter: gives projection and GPT, transformers' module in fp32; trained in place.
         texts: token ids of N texts.
         vectors: theirs, (N, D).
         batch: sentences; None: its default.
@@ -200,7 +213,13 @@ def _printer(trainer: Trainer) -> Any:
 
 @torch.no_grad()
 def original_decoding(inverter: Inverter, vectors: torch.Tensor, max_tokens: int) -> list[str]:
-    """Texts as the original script writes them: a vector at a time, all of its sequence read again for every token."""
+    """Texts as the original script writes them: a vector at a time, all of its sequence read again for every token.
+
+    Args:
+        inverter: as others open it.
+        vectors: (N, D).
+        max_tokens: of the longest text.
+    """
     decoder = inverter.decoder
     embed, texts = decoder.get_input_embeddings(), []
     for vector in vectors:
@@ -218,7 +237,15 @@ def original_decoding(inverter: Inverter, vectors: torch.Tensor, max_tokens: int
 
 @torch.inference_mode()
 def generate(inverter: Inverter, vectors: torch.Tensor, max_tokens: int, batch_size: int, **options: Any) -> list[str]:
-    """Texts as transformers' own `generate` writes them, in batches of the same size as ours."""
+    """Texts as transformers' own `generate` writes them, in batches of the same size as ours.
+
+    Args:
+        inverter: as others open it.
+        vectors: (N, D).
+        max_tokens: of the longest text.
+        batch_size: vectors at a time.
+        **options: of `generate`.
+    """
     decoder: PreTrainedModel = inverter.decoder
     texts: list[str] = []
     for start in range(0, len(vectors), batch_size):

@@ -31,14 +31,14 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from peaks import Floor, Reading, square, step_products, training_operations
-from rivals import OriginalTraining, TrainerTraining, generate, original_decoding, published_encoder
+from rivals import OriginalTraining, TrainerTraining, as_others_open_it, generate, original_decoding, published_encoder
 from turns import Line, compare, in_turn, rate, synchronize, table
 
 from vec2text.batches import Batch, Data, Examples
 from vec2text.cache import Vectors, encode_corpus
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.corpus import Corpus, build_corpus
-from vec2text.decoders import load_decoder, quiet
+from vec2text.decoders import load_decoder
 from vec2text.encoders import encode_checked, load_encoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.hardware import bf16
@@ -103,7 +103,7 @@ class Bench:
         config = DecoderConfig("scratch", vocabulary_size=options.vocabulary, dropout=0.0, **sizes)
         decoder, tokenizer = load_decoder(config, self.corpus.texts, 64 + options.prefix)
         if len(tokenizer) < options.vocabulary:  # the sentences hold too little for so many
-            decoder.resize_token_embeddings(options.vocabulary, mean_resizing=False)
+            decoder.resize_token_embeddings(options.vocabulary)
         space = Fingerprint(EncoderConfig(), DIMENSION, True, 1.0, ())
         Inverter.build(ProjectionConfig("mlp", options.prefix), decoder, tokenizer, space, 64).save_pretrained(
             self.folder / "inverter"
@@ -199,9 +199,9 @@ class _Clocked(Examples):
 def training(bench: Bench) -> Iterator[Line]:
     """Text tokens a second of fit(), of the original loop and of Trainer; the share of the peak that fit() reaches."""
     options, device = bench.options, bench.device
-    ours, original, trained, by_default = (bench.inverter() for _ in range(4))
-    for inverter in (ours, original, trained, by_default):
-        inverter.correction = None  # plain inversion only
+    ours = bench.inverter()
+    ours.correction = None  # plain inversion only
+    original, trained, by_default = (as_others_open_it(bench.inverter()) for _ in range(3))
     corpus = bench.corpus
     every = bench.vectors(len(corpus.texts))
     vectors = Vectors(np.split(every, range(SHARD, len(every), SHARD)))
@@ -290,30 +290,31 @@ MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def decoding(bench: Bench) -> Iterator[Line]:
     """Sentences a second of invert(), of the original loop and of generate(); the share of what is possible at most."""
-    inverter, plain = bench.inverter("bf16" if bench.bf16 else "fp32"), bench.inverter()
+    inverter, plain = bench.inverter("bf16" if bench.bf16 else "fp32"), as_others_open_it(bench.inverter())
     reading = Reading(bench.options.memory << 20, bench.device)
     for count in bench.options.counts:
         for mode in MODES:
             yield from _decoded(bench, inverter, plain, reading, count, mode)
-    yield from _agreement(bench, plain)
+    yield from _agreement(bench, bench.inverter())
 
 
 def _decoded(
     bench: Bench, inverter: Inverter, plain: Inverter, reading: Reading, count: int, mode: str
 ) -> Iterator[Line]:
-    """So many vectors decoded in one way; `plain` is the inverter in fp32."""
+    """So many vectors decoded in one way; `plain` is the inverter in fp32, as others open it."""
     options, (mine, theirs) = bench.options, MODES[mode]
     limit, size = bench.max_tokens or inverter.max_tokens, min(count, options.batch_size)
     vectors = bench.vectors(count)
     rows = torch.from_numpy(vectors)
     some = rows[: options.original]  # one at a time, so that more would take as much longer
     written: dict[str, list[str]] = {}
+    other = as_others_open_it(inverter)
 
     def ours() -> None:
         written["ours"] = inverter.invert(vectors, max_tokens=limit, batch_size=size, **mine)
 
     def generated() -> None:
-        written["theirs"] = generate(inverter, rows, limit, size, **theirs)
+        written["theirs"] = generate(other, rows, limit, size, **theirs)
 
     contenders = {"ours": lambda: bench.rate(ours, count), "generate": lambda: bench.rate(generated, count)}
     if mode == "greedy":
@@ -339,7 +340,8 @@ def _agreement(bench: Bench, plain: Inverter) -> Iterator[Line]:
     """In fp32, where nothing but the way of working differs: the share of greedy texts that are generate's."""
     vectors, limit = bench.vectors(64), bench.max_tokens or plain.max_tokens
     ours = plain.invert(vectors, max_tokens=limit)
-    theirs = generate(plain, torch.from_numpy(vectors), limit, len(vectors), num_beams=1, do_sample=False)
+    other = as_others_open_it(plain)
+    theirs = generate(other, torch.from_numpy(vectors), limit, len(vectors), num_beams=1, do_sample=False)
     same = float(np.mean([a == b for a, b in zip(ours, theirs, strict=True)]))
     yield compare("decoding", f"{len(vectors)} vectors, greedy, fp32", "generate", "same texts", [same], [1.0])
 
@@ -549,7 +551,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     logging.basicConfig(level=logging.ERROR)
-    quiet()
+    transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     if torch.cuda.is_available() and options.device != "cuda":  # a process that could see a GPU would train on it
         devices = ("cpu", "cuda") if options.device is None else ("cpu",)

@@ -392,6 +392,13 @@ def _save_llama_tokenizer(folder, sentences, settings):
     return len(vocabulary)
 
 
+def as_transformers(decoder):
+    """Our GPT-2 as transformers' module, with the same weights."""
+    theirs = GPT2LMHeadModel(GPT2Config.from_dict(decoder.config.to_dict())).to(decoder.dtype)
+    theirs.load_state_dict(decoder.state_dict())
+    return theirs.train(decoder.training)
+
+
 # -- word vectors ------------------------------------------------------------------------------------------------
 
 

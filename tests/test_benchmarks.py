@@ -134,7 +134,7 @@ def test_scaling_counts_sentences_and_vectors(tmp_path):
 
 
 def test_the_original_loop_learns_from_the_same_loss(inverter, texts, some_vectors):
-    loop = rivals.OriginalTraining(inverter, texts, some_vectors)
+    loop = rivals.OriginalTraining(rivals.as_others_open_it(inverter), texts, some_vectors)
     ours = inverter(torch.from_numpy(some_vectors), *padded(texts))
     torch.testing.assert_close(loop.loss(np.arange(len(texts))), ours)
     assert loop.run(1) > rivals.SAMPLES_A_BATCH
@@ -142,16 +142,16 @@ def test_the_original_loop_learns_from_the_same_loss(inverter, texts, some_vecto
 
 def test_trainer_learns_from_the_same_loss(inverter, texts, some_vectors):
     samples = rivals.Samples(texts, some_vectors, inverter.end_id)
-    module = rivals.Labelled(inverter)
+    module = rivals.Labelled(rivals.as_others_open_it(inverter))
     theirs = module(**rivals.padded([samples[place] for place in range(len(samples))]))["loss"]
     torch.testing.assert_close(theirs, inverter(torch.from_numpy(some_vectors), *padded(texts)))
 
 
 def test_rivals_write_the_same_texts(inverter, some_vectors):
     ours = inverter.invert(some_vectors, max_tokens=9)
-    vectors = torch.from_numpy(some_vectors)
-    assert rivals.original_decoding(inverter, vectors, 9) == ours
-    assert rivals.generate(inverter, vectors, 9, 4, do_sample=False) == ours
+    other, vectors = rivals.as_others_open_it(inverter), torch.from_numpy(some_vectors)
+    assert rivals.original_decoding(other, vectors, 9) == ours
+    assert rivals.generate(other, vectors, 9, 4, do_sample=False) == ours
     assert any(ours)
 
 

@@ -11,7 +11,9 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"loss", "steps", "ahead", "tokens", "compact", "adaptation", "bars", "splices"},
+    {"loss", "ahead", "compact", "adaptation", "bars", "splices", "tokenizer"},
+    {"gpt2", "tokens"},
+    {"steps"},
     {"trunks"},
     {"paths"},
     {
@@ -54,6 +56,7 @@ ONLY_IN = {
     "torch.utils.tensorboard": {"runlog"},
     "accelerate": {"training", "runs", "hardware"},
     "peft": {"decoders"},
+    "transformers": {"decoders", "steps", "bars", "tokens", "batches", "assembly"},
     "gensim": {"word_vectors"},
     "openai": {"endpoint"},
     "matplotlib": {"figures"},
@@ -124,6 +127,11 @@ def test_inference_loads_no_training():
     loaded = loaded_by("from vec2text import Inverter")
     assert not {"vec2text.training", "vec2text.corpus", "datasets", "sentence_transformers"} & loaded
     assert "torch" in loaded  # the guard can fail
+
+
+def test_inverting_with_the_inverter_in_the_package_loads_only_what_it_needs():
+    code = "from vec2text import Inverter; assert Inverter.from_pretrained(device='cpu').invert([[1.0] * 384])"
+    assert not {"transformers", "accelerate", "sympy", "torch._dynamo", "scipy.optimize"} & loaded_by(code)
 
 
 def test_every_public_name_is_there_and_others_are_not():

@@ -8,14 +8,13 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vec2text.adaptation import Alignment
 from vec2text.calibration import Calibration
@@ -25,9 +24,14 @@ from vec2text.correction import Correction, positions_of_prefix
 from vec2text.decoders import open_decoder
 from vec2text.description import Description
 from vec2text.fingerprint import Fingerprint
+from vec2text.gpt2 import GPT2
 from vec2text.hardware import best_device
 from vec2text.projection import Projection
 from vec2text.storage import BUNDLED, find_folder, written_whole
+from vec2text.tokenizer import FastTokenizer
+
+if TYPE_CHECKING:  # seconds of import
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Assembly(nn.Module):
@@ -35,7 +39,7 @@ class Assembly(nn.Module):
 
     Args:
         projection: vectors to prefixes.
-        decoder: a Hugging Face causal LM.
+        decoder: our GPT-2, or a Hugging Face causal LM.
         tokenizer: the decoder's, with an end token.
         fingerprint: the vector space that it is for.
         max_tokens: the longest text, in tokens, that it is trained on.
@@ -47,8 +51,8 @@ class Assembly(nn.Module):
     def __init__(
         self,
         projection: Projection,
-        decoder: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        decoder: GPT2 | PreTrainedModel,
+        tokenizer: FastTokenizer | PreTrainedTokenizerBase,
         fingerprint: Fingerprint,
         max_tokens: int,
         training: dict[str, Any] | None = None,
@@ -62,14 +66,15 @@ class Assembly(nn.Module):
         self.calibration = calibration
         self.alignment: Alignment | None = None  # of an adapted inverter, from the vectors' space to its own
         self.adapts: str | None = None
+        assert tokenizer.eos_token_id is not None
         self.end_id = int(tokenizer.eos_token_id)
 
     @classmethod
     def build(
         cls,
         config: ProjectionConfig,
-        decoder: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        decoder: GPT2 | PreTrainedModel,
+        tokenizer: FastTokenizer | PreTrainedTokenizerBase,
         fingerprint: Fingerprint,
         max_tokens: int,
         corrects: bool = False,

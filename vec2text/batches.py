@@ -10,15 +10,19 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from vec2text.cache import Vectors
 from vec2text.corpus import Corpus
 from vec2text.encoders import Encoder
+from vec2text.tokenizer import FastTokenizer
 from vec2text.tokens import token_ids
+
+if TYPE_CHECKING:  # seconds of import
+    from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 10_000
 
@@ -59,7 +63,7 @@ class Examples:
         corpus: Corpus,
         rows: np.ndarray,
         vectors: Vectors,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: FastTokenizer | PreTrainedTokenizerBase,
         max_tokens: int,
     ) -> None:
         ids, lengths = [], []

@@ -13,7 +13,6 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 _RESOLUTION = 1e-6
@@ -144,6 +143,8 @@ def _fitted(log_probability: Callable[..., np.ndarray], right: np.ndarray, expec
         right: which are.
         expected: the weights that the ridge pulls to.
     """
+    from scipy.optimize import minimize  # half a second of import, wanted only here
+
     hits, misses = int(right.sum()), int((~right).sum())
     targets = np.where(right, (hits + 1) / (hits + 2), 1 / (misses + 2))
 

@@ -9,30 +9,25 @@ import copy
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    GPT2Config,
-    GPT2LMHeadModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils.logging import disable_progress_bar
 
+from vec2text.bars import only_downloads
 from vec2text.compact import is_compact, load_compact
 from vec2text.config import DecoderConfig
+from vec2text.gpt2 import GPT2, GPT2Config
 from vec2text.steps import places_of
 from vec2text.storage import bundled, find_model, write_text_whole
+from vec2text.tokenizer import FastTokenizer
+
+if TYPE_CHECKING:  # most of what a first text would cost
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 END = "<|end|>"
 """The end token of a scratch GPT, and of a loaded one that has no special token at all."""
@@ -40,7 +35,7 @@ END = "<|end|>"
 
 def load_decoder(
     config: DecoderConfig, texts: Iterable[str], positions: int, vocabulary: Path | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[GPT2 | PreTrainedModel, FastTokenizer | PreTrainedTokenizerBase]:
     """The GPT and tokenizer that `config` names; what of it is to be trained requires gradients.
 
     Args:
@@ -94,15 +89,18 @@ def find_decoder(name: str | Path) -> None:
         ) from error
 
 
-def _named(config: DecoderConfig, positions: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _named(
+    config: DecoderConfig, positions: int
+) -> tuple[GPT2 | PreTrainedModel, FastTokenizer | PreTrainedTokenizerBase]:
     """A loaded GPT with room for `positions`, and its tokenizer with an end token."""
     decoder: Any
-    decoder, tokenizer = open_decoder(config.name, config.precision)
+    decoder, tokenizer = open_decoder(config.name, config.precision, own=config.train != "lora")
     if getattr(decoder, "peft_config", None):
         raise ValueError(
             f"decoder.name={config.name} is an adapter (LoRA), not a whole model: give the model that it adds to"
         )
-    _check_decoder(decoder, config.name)
+    if not isinstance(decoder, GPT2):
+        _check_decoder(decoder, config.name)
     limit = getattr(decoder.config, "max_position_embeddings", None)
     if limit is not None and positions > limit:
         raise ValueError(
@@ -134,6 +132,8 @@ def _check_decoder(decoder: Any, name: str) -> None:
         ValueError: its logits are not those of its output layer on its last hidden states, a token sees later ones, or
             its cache changes what comes out.
     """
+    from transformers import DynamicCache
+
     embed, head = decoder.get_input_embeddings(), decoder.get_output_embeddings()
     inputs = embed(torch.arange(6, device=embed.weight.device).unsqueeze(0))  # (1, 6, H)
     try:
@@ -158,7 +158,7 @@ def check_padding(decoder: Any, name: str, positions: int) -> None:
     """Refuse a model in which padding before a text changes how it goes on: it cannot correct hypotheses in batches.
 
     Args:
-        decoder: a Hugging Face causal LM.
+        decoder: a causal LM.
         name: its name.
         positions: of the longest correction.
 
@@ -239,76 +239,91 @@ def in_bf16(decoder: Any) -> Any:
     return copy.deepcopy(decoder, dict(weights)).eval()
 
 
-def quiet() -> None:
-    """Keep transformers' own progress bars, one for each model that is opened, out of the terminal."""
-    disable_progress_bar()
-
-
-def open_decoder(name: str | Path, precision: str = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A Hugging Face causal LM and its tokenizer, from a folder or the hub; an adapter with what it adds to.
+def open_decoder(
+    name: str | Path, precision: str = "fp32", *, own: bool = True
+) -> tuple[GPT2 | PreTrainedModel, FastTokenizer | PreTrainedTokenizerBase]:
+    """A causal LM and its tokenizer, from a Hugging Face folder or the hub; an adapter with what it adds to.
 
     Args:
         name: folder or hub name.
         precision: of the weights: `fp32`, or `bf16`, which are not trained: small steps would be lost in rounding.
+        own: GPT-2 as our module, where it is one; otherwise everything as transformers' modules.
 
     Raises:
         ValueError: it cannot be loaded, or weights are missing in it.
     """
-    dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     try:
         find_decoder(name)
-        tokenizer = AutoTokenizer.from_pretrained(str(name))
-        options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
-        loaded: Any
-        if is_compact(folder := find_model(name)):
-            config = AutoConfig.from_pretrained(folder)
-            kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
-            loaded = kind.from_pretrained(None, config=config, state_dict=load_compact(folder), **options)
-        else:
-            loaded = AutoModelForCausalLM.from_pretrained(str(name), **options)
+        folder = find_model(name)
+        tokenizer = FastTokenizer.from_pretrained(folder) if FastTokenizer.reads(folder) else _their_tokenizer(name)
+        decoder: Any
+        decoder, missing = (
+            GPT2.from_pretrained(folder, dtype) if own and GPT2.reads(folder) else _their_decoder(name, dtype)
+        )
     except Exception as error:  # each backend of each architecture raises its own kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"decoder {str(name)!r} cannot be loaded: {reason}; expected a Hugging Face causal LM, by folder or name"
         ) from error
-    decoder, report = loaded
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+    if missing:
         raise ValueError(f"decoder {str(name)!r} lacks {len(missing)} weights, among them {missing[0]}")
     if precision == "bf16":
         decoder.requires_grad_(False)
     return decoder, tokenizer
 
 
+def _their_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """As transformers reads it."""
+    from transformers import AutoTokenizer
+
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name))
+    return found
+
+
+def _their_decoder(name: str | Path, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
+    """As transformers reads it, and the weights that it lacks."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    if is_compact(folder := find_model(name)):
+        config = AutoConfig.from_pretrained(folder)
+        kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
+        load = partial(kind.from_pretrained, None, config=config, state_dict=load_compact(folder), **options)
+    else:
+        load = partial(AutoModelForCausalLM.from_pretrained, str(name), **options)
+    with only_downloads():
+        decoder, report = load()
+    return decoder, sorted(report["missing_keys"])
+
+
 def _scratch(
     config: DecoderConfig, texts: Iterable[str], positions: int, vocabulary: Path | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[GPT2 | PreTrainedModel, FastTokenizer | PreTrainedTokenizerBase]:
     if vocabulary is not None and vocabulary.exists():
         learned = Tokenizer.from_file(str(vocabulary))
     else:
         learned = _learn_vocabulary(texts, config.vocabulary_size or 0)
         if vocabulary is not None:
             write_text_whole(vocabulary, learned.to_str())
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learned, eos_token=END, clean_up_tokenization_spaces=False)
-    sizes: dict[str, Any] = {  # DecoderConfig has seen to it that all are there
-        "n_embd": config.hidden_size,
-        "n_layer": config.layers,
-        "n_head": config.heads,
-        "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-    }
+    tokenizer = FastTokenizer(learned, eos_token=END)
+    width, layers, heads, dropout = config.hidden_size, config.layers, config.heads, config.dropout
+    assert width is not None and layers is not None and heads is not None and dropout is not None  # noqa: PT018
     settings = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
         activation_function="gelu",  # exact, and on a CPU several times faster than GPT-2's approximation of it
         # GPT-2's 0.02 is meant for widths of 768 and more; narrow ones learn faster from larger weights.
-        initializer_range=(config.hidden_size or 1) ** -0.5,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **sizes,
+        initializer_range=width**-0.5,
+        more={"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id},
     )
-    return GPT2LMHeadModel(settings), tokenizer
+    return GPT2(settings), tokenizer
 
 
 def _learn_vocabulary(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from vec2text.ahead import ahead
+from vec2text.bars import only_downloads
 from vec2text.config import EncoderConfig
 from vec2text.endpoint import OpenAIEncoder
 from vec2text.storage import find_model
@@ -128,7 +129,8 @@ class SentenceTransformerEncoder:
                     "give encoder.kind=transformer and encoder.pooling=mean, last or cls"
                 )
             find_model(place)
-            self.model = (_pooled if config.kind == "transformer" else _published)(place, config, device)
+            with only_downloads():
+                self.model = (_pooled if config.kind == "transformer" else _published)(place, config, device)
         except Exception as error:  # each kind of model and file raises its own
             reason = " ".join(str(error).split())[:600] or type(error).__name__
             raise ValueError(

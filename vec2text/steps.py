@@ -2,9 +2,8 @@
 
 Knows nothing of how tokens are chosen.
 
-`Steps` is for every Hugging Face causal LM. `GPT2Steps` does the same arithmetic for GPT-2's architecture with less
-around it: keys and values have their place before they are known, and on a CPU the weights are laid out once as its
-products want them.
+`Steps` is for every Hugging Face causal LM. `GPT2Steps` is for our GPT-2: keys and values have their place before they
+are known, and on a CPU the weights are laid out once as its products want them.
 
 Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
 """
@@ -15,11 +14,10 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
-from transformers import DynamicCache, GPT2LMHeadModel
-from transformers.pytorch_utils import Conv1D
+
+from vec2text.gpt2 import GPT2, Block, Conv1D
 
 _BLOCK = 32  # positions for which there is room at once
 _MANY = 4  # rows from which on it pays to lay out weights in fp32
@@ -32,15 +30,17 @@ def steps_of(decoder: Any) -> Steps | GPT2Steps:
     It is for inference: one that begins under `torch.inference_mode` goes on under it, and there are no gradients.
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode; its weights stay as they are meanwhile.
+        decoder: a causal LM in eval mode, our GPT-2 or a Hugging Face one; its weights stay as they are meanwhile.
     """
-    return GPT2Steps(decoder) if _is_plain_gpt2(decoder) else Steps(decoder)
+    return GPT2Steps(decoder) if isinstance(decoder, GPT2) else Steps(decoder)
 
 
 class Steps:
     """Any decoder, with transformers' modules and cache."""
 
     def __init__(self, decoder: Any) -> None:
+        from transformers import DynamicCache
+
         self.decoder, self.cache = decoder, DynamicCache(config=decoder.config)
         self.head = decoder.get_output_embeddings()
 
@@ -85,9 +85,9 @@ class Steps:
 
 
 class GPT2Steps:
-    """GPT-2's architecture."""
+    """Our GPT-2."""
 
-    def __init__(self, decoder: GPT2LMHeadModel) -> None:
+    def __init__(self, decoder: GPT2) -> None:
         body, config = decoder.transformer, decoder.config
         self.read = self.batch = 0
         self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
@@ -95,7 +95,7 @@ class GPT2Steps:
         self.attends_in_fp32 = decoder.device.type == "cpu"  # few numbers, which a CPU would turn to fp32 and back
         self.heads, self.eps = config.n_head, config.layer_norm_epsilon
         self.positions, self.last = body.wpe.weight, body.ln_f
-        self.layers = [_Layer(block) for block in body.h]
+        self.layers = [_Layer(block) for block in body.blocks]
         self.head = _Linear(decoder.lm_head.weight, None, transposed=False)
         self.linear = [self.head, *(one for layer in self.layers for one in layer.linear)]
 
@@ -191,11 +191,8 @@ class GPT2Steps:
 class _Layer:
     """What a layer of GPT-2 does."""
 
-    def __init__(self, block: Any) -> None:
-        self.norm_1, self.norm_2, attention = block.ln_1, block.ln_2, block.attn
-        self.scale = attention.head_dim**-0.5 if attention.scale_attn_weights else 1.0
-        if attention.scale_attn_by_inverse_layer_idx:
-            self.scale /= attention.layer_idx + 1
+    def __init__(self, block: Block) -> None:
+        self.norm_1, self.norm_2, self.scale = block.ln_1, block.ln_2, block.attn.scale
         self.attend, self.project = _linear(block.attn.c_attn), _linear(block.attn.c_proj)
         self.widen, self.activate, self.narrow = _linear(block.mlp.c_fc), block.mlp.act, _linear(block.mlp.c_proj)
         self.linear = [self.attend, self.project, self.widen, self.narrow]
@@ -252,16 +249,3 @@ def _linear(layer: Conv1D) -> _Linear:
 def places_of(mask: torch.Tensor) -> torch.Tensor:
     """Where each input stands among those that count: (B, all), from a mask that is 0 where there is padding."""
     return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _is_plain_gpt2(decoder: Any) -> bool:
-    """Whether it is GPT-2 as transformers makes it: no adapters, no other attention, everything of one type."""
-    if type(decoder) is not GPT2LMHeadModel or decoder.config.add_cross_attention or decoder.training:
-        return False
-    blocks: Any = decoder.transformer.h
-    linear = [
-        layer for block in blocks for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
-    ]
-    types = {weight.dtype for weight in decoder.parameters()}
-    plain_head = type(decoder.lm_head) is nn.Linear and decoder.lm_head.bias is None
-    return plain_head and all(type(layer) is Conv1D for layer in linear) and len(types) == 1

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tokenizers import Encoding
-from transformers import PreTrainedTokenizerBase
+
+from vec2text.tokenizer import FastTokenizer
+
+if TYPE_CHECKING:  # seconds of import
+    from transformers import PreTrainedTokenizerBase
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None) -> list[Encoding]:
@@ -35,7 +39,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: in
     return found
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def token_ids(tokenizer: FastTokenizer | PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each text, without special ones and however many they are."""
     if not getattr(tokenizer, "is_fast", False):
         found: Any = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)

@@ -115,8 +115,9 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     kind = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
     accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if bf16(config.precision, kind) else "no")
     set_seed(config.seed + accelerator.process_index)
-    # Plain attention: its backward is several times faster on a CPU than the fused one for sentences this short.
-    plain = accelerator.device.type == "cpu" or not inverter.decoder._supports_sdpa
+    # Plain attention: in bf16 its backward is faster on a CPU than the fused one for sentences this short.
+    plain = accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16"
+    plain = plain or not inverter.decoder._supports_sdpa
     inverter.decoder.set_attn_implementation("eager" if plain else "sdpa")
     layers = layers_of(inverter.decoder) if _compiles(config, kind) else []
     for layer in layers:  # not the whole, which depends on the data; one compilation is for all of them
