@@ -160,6 +160,7 @@ def test_what_is_kept_on_a_device_makes_the_same_batches_and_what_does_not_fit_s
     small.keep_on(torch.device("cpu"), 1000)
     assert kept._kept is not None
     assert small._kept is None
+    assert both._kept is kept._kept  # what comes first is not kept twice
     plain = both.followed_by(data.validation)
     for members in np.array_split(np.random.default_rng(1).permutation(len(kept)), 9):
         expected, found = plain.batch(members), kept.batch(members)

@@ -57,6 +57,7 @@ class Examples:
     """
 
     _kept: tuple[torch.Tensor, ...] | None = None
+    _first: Examples | None = None  # what these begin with
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class Examples:
     def followed_by(self, others: Examples) -> Examples:
         """These examples, and then the others."""
         both = copy(self)
-        both._kept = None
+        both._kept, both._first = None, self
         both.vectors = self.vectors.followed_by(others.vectors)
         both.rows = np.concatenate([self.rows, len(self.vectors) + others.rows])
         both.lengths = np.concatenate([self.lengths, others.lengths])
@@ -97,7 +98,10 @@ class Examples:
         return both
 
     def keep_on(self, device: torch.device, room: int) -> None:
-        """Make batches on a GPU from now on, of tokens and vectors that lie there, where they fit in `room` bytes."""
+        """Make batches on a GPU from now on, of tokens and vectors that lie there, where they fit in `room` bytes.
+
+        The examples that these begin with do so too, from the same memory.
+        """
         if len(self._ids) * self._ids.itemsize + len(self) * (4 * self.vectors.dimension + 16) > room:
             return
         vectors = torch.empty(len(self), self.vectors.dimension, device=device)
@@ -107,6 +111,8 @@ class Examples:
         starts, lengths = self._ends - self.lengths, self.lengths
         ids, begins, every = (torch.from_numpy(array).to(device) for array in (self._ids, starts, lengths))
         self._kept = vectors, ids, begins, every
+        if self._first is not None:
+            self._first._kept = self._kept
 
     def batch(self, members: np.ndarray) -> Batch:
         """The examples at places `members`, on the device that they are kept on."""

@@ -3,7 +3,8 @@
 Knows nothing of vectors, tokens or training.
 
 Memory does not grow with the text: the sentences lie on disk, memory-mapped; what stays in memory is about 100 bytes
-a sentence (its places, its split, and a 64-bit hash while repeated ones are looked for).
+a sentence (its places, its split, and a 64-bit hash while repeated ones are looked for). Splices take more while they
+are made: see there.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ def splice_corpus(
     """
     held_out = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
     count = round(config.splices * len(rows))
-    texts = _Some(corpus.texts, rows)
+    texts = (corpus.texts[row] for row in rows)
     with _Written(Path(config.cache)) as written:
         for text in splices(texts, count, min_words=config.min_words, max_words=config.max_words):
             wrong = _length_fault(text, config) or (fault(text) if fault else None)
@@ -245,24 +246,6 @@ def splice_corpus(
         )
     counts = {"read": kept, "train": kept, "validation": 0, "test": 0}
     return Corpus(written.lines, np.zeros(kept, np.uint8), counts, written.digest, False, np.arange(kept))
-
-
-class _Some(Sequence[str]):
-    """Some of the lines of a file.
-
-    Args:
-        lines: of the file.
-        rows: which of them.
-    """
-
-    def __init__(self, lines: Lines, rows: np.ndarray) -> None:
-        self.lines, self.rows = lines, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.lines[int(self.rows[index])]
 
 
 class _Written:

@@ -79,7 +79,7 @@ def decode(
     batch size.
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a causal LM in eval mode.
         prefixes: (B, P, H).
         end_id: the token that ends a text; it is not returned.
         options: how tokens are chosen.

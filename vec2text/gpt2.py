@@ -316,9 +316,9 @@ class GPT2(nn.Module):
         """The output layer."""
         return self.lm_head
 
-    def num_parameters(self) -> int:
-        """How many numbers it has learned."""
-        return sum(parameter.numel() for parameter in self.parameters())
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers it has learned, or is to learn."""
+        return sum(one.numel() for one in self.parameters() if one.requires_grad or not only_trainable)
 
     def set_attn_implementation(self, name: str) -> None:
         """`eager`: attention as plain products, or `sdpa`: torch's own."""

@@ -58,7 +58,7 @@ class Insertion:
         vector.
 
         Args:
-            decoder: a Hugging Face causal LM in eval mode.
+            decoder: a causal LM in eval mode.
             prefixes: (B, P, H).
             firsts: the tokens by which each text begins.
             count: how many for each at most.

@@ -45,7 +45,7 @@ class Openings:
         """The first tokens that a text for each of B vectors most probably has; none where there is no opening.
 
         Args:
-            decoder: a Hugging Face causal LM in eval mode.
+            decoder: a causal LM in eval mode.
             prefixes: (B, P, H).
         """
         if len(self.firsts) < 2:

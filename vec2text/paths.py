@@ -60,7 +60,7 @@ def explore(
     """Write texts, greedily after given first tokens, and note the tokens that were not taken.
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a causal LM in eval mode.
         prefixes: (R, P, H), each of which is read once.
         end_id: the token that ends a text.
         max_tokens: longest text.
@@ -177,7 +177,7 @@ def read(
     """The log-probability of each of B texts after its prefix: (B,), in nats.
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a causal LM in eval mode.
         prefixes: (R, P, H).
         texts: tokens of each, at least one, the end token included where it counts.
         after: the prefix of each text; None: one text for each prefix.
@@ -241,7 +241,7 @@ def rate(
     """Log-probability of a text for each prefix that begins with `tokens` and goes on with any one of `then`: (B,).
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a causal LM in eval mode.
         prefixes: (B, P, H).
         tokens: the first tokens, the same for all.
         then: tokens, at least one.

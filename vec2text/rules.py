@@ -64,7 +64,7 @@ class Rules:
         Where words must be contained, these are whole texts.
 
         Args:
-            decoder: a Hugging Face causal LM in eval mode.
+            decoder: a causal LM in eval mode.
             prefixes: (B, P, H).
             count: how many for each at most, the likeliest first.
         """

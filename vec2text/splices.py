@@ -2,14 +2,14 @@
 
 The two share two words in a row, and there one goes over into the other, so that most splices read like sentences.
 An encoder gives a vector to any text: from splices an inverter learns more of the vector space than the sentences
-at hand show.
+at hand show. All words of the sentences are in memory, as numbers: some 30 bytes a word, while splices are made.
 
 Knows nothing of files, vectors or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,7 @@ _IN_VAIN = 10  # such draws in a row without a new splice: there are no more
 
 
 def splices(
-    sentences: Sequence[str], count: int, seed: int = 0, min_words: int = 1, max_words: int | None = None
+    sentences: Iterable[str], count: int, seed: int = 0, min_words: int = 1, max_words: int | None = None
 ) -> Iterator[str]:
     """Up to `count` distinct splices, none of which is a sentence; fewer where the sentences share too little.
 
@@ -62,7 +62,7 @@ def splices(
                 yield " ".join([words[number] for number in numbers.tolist()])
 
 
-def _numbered(sentences: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _numbered(sentences: Iterable[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """All different words; those of the sentences as numbers, one after the other; where sentences begin and end."""
     known: dict[str, int] = {}
     numbers, starts = [], [0]

@@ -172,7 +172,7 @@ class _Run:
         self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         if accelerator.device.type == "cuda":
-            for examples in filter(None, (data.train, data.correction, data.spliced)):
+            for examples in filter(None, (data.spliced or data.train, data.correction)):
                 examples.keep_on(accelerator.device, int(_KEPT * torch.cuda.mem_get_info()[0]))
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)

@@ -20,7 +20,7 @@ class Trunks:
     """Each prefix with a trunk, all of them read.
 
     Args:
-        decoder: a Hugging Face causal LM in eval mode.
+        decoder: a causal LM in eval mode.
         prefixes: (R, P, H).
         tokens: the trunk of each, as many tokens as are worth reading.
         mask: (R, P) 1 where there is a prefix token, 0 where there is padding; None: there is none.
