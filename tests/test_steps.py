@@ -207,3 +207,27 @@ def test_our_gpt2_has_steps_of_its_own():
     assert type(steps_of(as_transformers(gpt2()))) is Steps
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     assert type(steps_of(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=50)).eval())) is Steps
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("block", [2, 64])
+def test_what_rows_share_with_those_in_their_place_need_not_be_told_but_may(block, monkeypatch):
+    """Of (0, 1, 2), 1 is told apart from 0 by its last two inputs, and 2 from all by its first."""
+    monkeypatch.setattr("vec2text.steps._BLOCK", block)
+    text = inputs(3, 5)
+    text[1, :3] = text[0, :3]
+    rows, since = torch.tensor([1, 1, 0]), torch.tensor([3, 5, 0])
+    found = []
+    for told in (None, since):
+        steps = GPT2Steps(gpt2())
+        steps.states(text)
+        steps.keep(rows, told)
+        found.append(steps.states(inputs(3, 2, seed=1)))
+    expected = GPT2Steps(gpt2())
+    expected.states(text[rows])
+    torch.testing.assert_close(found[1], found[0], atol=0, rtol=0)
+    torch.testing.assert_close(found[1], expected.states(inputs(3, 2, seed=1)), atol=1e-5, rtol=1e-4)
+    wrong = GPT2Steps(gpt2())
+    wrong.states(text)
+    wrong.keep(rows, torch.tensor([5, 5, 5]))  # what is told counts
+    assert not torch.allclose(wrong.states(inputs(3, 2, seed=1)), found[0], atol=0.01)

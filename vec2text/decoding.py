@@ -130,7 +130,7 @@ def _one_by_one(
         left = int((~ended).sum())
         if left == 0:
             break
-        if left <= 0.75 * len(alive):  # finished rows leave; not one by one, since that copies the cache
+        if left <= 0.9 * len(alive):  # finished rows leave; not one by one, since each shape costs something anew
             kept = without(ended)
             alive, ended, chosen = alive[kept], ended[kept], chosen[kept]
             steps.keep(kept)
@@ -212,15 +212,33 @@ def _beam_search(
         if last or bool(done.all()):
             break
         first = torch.arange(len(alive), device=device).unsqueeze(1) * ids.shape[1]  # (A, 1)
+        read = ids[:, :, :step]  # (A, k, step) by the beams that there were
         rows, chosen, ids = first + parents.gather(1, going), tokens.gather(1, going), _of_each(grown, going)
-        if bool(done.any()):  # their beams leave; the cache is put in another order anyway
-            left = (~done).nonzero().squeeze(-1)
+        if bool(done.any()):  # their beams leave
+            left = without(done)
             alive, rows, chosen, ids, scores, ended_means, ended_ids = (
                 one[left] for one in (alive, rows, chosen, ids, scores, ended_means, ended_ids)
             )
-        steps.keep(rows.flatten())
+        steps.keep(rows.flatten(), _shared(read, rows, prefixes.shape[1]))
         inputs = decoder.get_input_embeddings()(chosen.flatten()).unsqueeze(1)
     return found
+
+
+def _shared(read: torch.Tensor, rows: torch.Tensor, prefix: int) -> torch.Tensor | None:
+    """How many inputs each of the beams (A, K) has in common with that in whose place it comes: (A * K,).
+
+    Args:
+        read: (A', k, t) tokens that the former beams have read, after a prefix of so many inputs.
+        rows: the former beam that each goes on from.
+        prefix: inputs.
+    """
+    beams = read.shape[1]
+    if beams != rows.shape[1]:
+        return None
+    former, now = rows.flatten(), torch.arange(rows.numel(), device=rows.device)
+    texts = read.flatten(0, 1)
+    same = (texts[former] == texts[now]).long().cumprod(1).sum(1)
+    return torch.where(former // beams == now // beams, prefix + same, 0)
 
 
 def _of_each(texts: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

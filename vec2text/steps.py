@@ -64,8 +64,14 @@ class Steps:
         found: torch.Tensor = self.head(self.states(inputs, mask)[:, -1])
         return found.float()
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows of the batch, in this order; one may come more than once."""
+    def keep(self, rows: torch.Tensor, since: torch.Tensor | None = None) -> None:
+        """Go on with these rows of the batch, in this order; one may come more than once.
+
+        Args:
+            rows: (B,).
+            since: (B,) how many of all inputs the row that comes to a place shares with the one that was there; None:
+                nobody knows.
+        """
         self.cache.batch_select_indices(rows)
 
     def join(self, other: Any) -> None:
@@ -91,7 +97,6 @@ class GPT2Steps:
         body, config = decoder.transformer, decoder.config
         self.read = self.batch = 0
         self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
-        self.spare: torch.Tensor | None = None  # of such a size, to write rows in another order into
         self.attends_in_fp32 = decoder.device.type == "cpu"  # few numbers, which a CPU would turn to fp32 and back
         self.heads, self.eps = config.n_head, config.layer_norm_epsilon
         self.positions, self.last = body.wpe.weight, body.ln_f
@@ -139,18 +144,24 @@ class GPT2Steps:
         """As of `Steps`."""
         return self.head(self.states(inputs, mask)[:, -1]).float()
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """As of `Steps`; rows that stay in their place cost nothing where most do."""
+    def keep(self, rows: torch.Tensor, since: torch.Tensor | None = None) -> None:
+        """As of `Steps`; what stays in its place costs nothing."""
+        device = rows.device
+        if len(rows) > self.batch:
+            self.memory = [memory.index_select(1, rows) for memory in self.memory]
+        elif len(moved := (rows != torch.arange(len(rows), device=device)).nonzero().squeeze(-1)):
+            begin = torch.zeros_like(moved) if since is None else since[moved]
+            some, column = (torch.arange(self.read, device=device) >= begin.unsqueeze(1)).nonzero().unbind(1)  # (n,)
+            _, most, heads, room, width = self.memory[0].shape
+            part, head = torch.arange(2, device=device).view(2, 1, 1), torch.arange(heads, device=device).view(-1, 1)
+            to, of = (
+                (((part * most + row) * heads + head) * room + column).flatten()  # (2 * heads * n,)
+                for row in (moved[some], rows[moved][some])
+            )
+            for memory in self.memory:
+                vectors = memory.view(-1, width)
+                vectors.index_copy_(0, to, vectors.index_select(0, of))
         self.batch = len(rows)
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
-        for place, memory in enumerate(self.memory if len(moved) else ()):
-            if 2 * len(moved) < len(rows) <= memory.shape[1]:
-                memory[:, moved, :, : self.read] = memory[:, rows[moved], :, : self.read]
-                continue
-            shape = (2, len(rows), *memory.shape[2:])
-            if self.spare is None or self.spare.shape != shape:
-                self.spare = memory.new_empty(shape)
-            self.memory[place], self.spare = torch.index_select(memory, 1, rows, out=self.spare), memory
 
     def join(self, other: Any) -> None:
         """As of `Steps`."""
@@ -166,7 +177,7 @@ class GPT2Steps:
     def fork(self, rows: torch.Tensor, count: int) -> GPT2Steps:
         """As of `Steps`."""
         found = copy.copy(self)
-        found.read, found.batch, found.memory, found.spare = count, len(rows), [], None
+        found.read, found.batch, found.memory = count, len(rows), []
         for memory in self.memory:
             own = memory.new_empty(2, len(rows), *memory.shape[2:])
             own[:, :, :, :count] = memory[:, rows, :, :count]
