@@ -4,9 +4,12 @@ import itertools
 
 import pytest
 import torch
+from small_models import as_transformers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from vec2text.decoding import Decoding, decode
+from vec2text.gpt2 import GPT2
+from vec2text.gpt2 import GPT2Config as OurConfig
 
 END, WIDTH, ROWS, PREFIX = 7, 16, 12, 3
 
@@ -347,3 +350,18 @@ def test_options_that_contradict_or_make_no_sense_are_refused_by_name(options, n
 )
 def test_text_is_sampled_only_when_a_sampling_option_says_so(options, sampled):
     assert Decoding(**options).sampled == sampled
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@pytest.mark.parametrize("min_tokens", [0, 3])
+def test_our_gpt2_writes_what_that_of_transformers_does(beams, min_tokens):
+    """Some texts end early, and in the cache of the others only that moves in which beams differ."""
+    texts = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        sizes = {"n_positions": 64, "n_embd": WIDTH, "n_layer": 2, "n_head": 2, "initializer_range": 0.4}
+        ours = GPT2(OurConfig(vocab_size=12, **sizes)).eval()
+        texts += write(ours, make_prefixes(9, seed), num_beams=beams, min_tokens=min_tokens)
+        prefixes = make_prefixes(9, seed)
+        assert texts[-9:] == write(as_transformers(ours), prefixes, num_beams=beams, min_tokens=min_tokens)
+    assert len(set(map(len, texts))) > 3

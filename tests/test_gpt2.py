@@ -12,6 +12,9 @@ from transformers import GPT2Config as TheirConfig
 from vec2text.decoders import open_decoder
 from vec2text.gpt2 import GPT2, GPT2Config
 from vec2text.steps import places_of
+from vec2text.tokenizer import FastTokenizer
+
+BOTH = ("lm_head.weight", "transformer.wte.weight")
 
 SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50, "n_positions": 64, "initializer_range": 0.2}
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [1, 0, 0, 1, 1]])
@@ -154,6 +157,7 @@ def test_bf16_weights_stay_so(tmp_path):
         {"architectures": ["GPT2Model"]},
         {"model_type": "llama"},
         {"quantization_config": {"bits": 4}},
+        {"num_attention_heads": 2},
     ],
 )
 def test_what_it_does_not_know_goes_to_transformers(change, tmp_path):
@@ -162,6 +166,57 @@ def test_what_it_does_not_know_goes_to_transformers(change, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert not GPT2.reads(tmp_path)
+
+
+@pytest.mark.parametrize("keep", ["both", "lm_head.weight", "transformer.wte.weight"])
+def test_matrices_that_a_file_has_two_of_are_tied_only_where_they_are_the_same(keep, tmp_path):
+    ours = gpt2(tie_word_embeddings=keep != "both")
+    ours.save_pretrained(tmp_path)
+    if keep == "both":
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
+    else:
+        weights = {name: weight for name, weight in ours.state_dict().items() if name not in BOTH or name == keep}
+        save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    decoder, missing = GPT2.from_pretrained(tmp_path, torch.float32)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    assert not missing
+    for name, weight in decoder.state_dict().items():
+        assert torch.equal(weight, ours.state_dict()[name])
+        assert torch.equal(weight, theirs[name])
+    assert decoder.config.tie_word_embeddings == (keep != "both")
+
+
+def test_one_file_is_read_before_what_several_left_behind(tmp_path):
+    as_transformers(gpt2()).save_pretrained(tmp_path, max_shard_size="20KB")
+    newer = gpt2(initializer_range=0.1)
+    newer.save_pretrained(tmp_path)
+    decoder, _ = GPT2.from_pretrained(tmp_path, torch.float32)
+    assert torch.equal(decoder.lm_head.weight, newer.lm_head.weight)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_transformers_had_to_open_becomes_ours_where_it_can(gpt2, tmp_path, precision):
+    """Files that are on their way from the hub, or of a kind that we do not read."""
+    theirs = GPT2LMHeadModel.from_pretrained(gpt2)
+    theirs.config.save_pretrained(tmp_path)
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    open_decoder(gpt2)[1].save_pretrained(tmp_path)
+    decoder, tokenizer = open_decoder(tmp_path, precision)
+    assert type(decoder) is GPT2
+    assert type(tokenizer) is not FastTokenizer
+    assert not decoder.training
+    assert decoder.lm_head.weight is decoder.transformer.wte.weight
+    assert {weight.requires_grad for weight in decoder.parameters()} == {precision == "fp32"}
+    for name, weight in decoder.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name].to(decoder.dtype))
+    assert type(open_decoder(gpt2, own=False)[0]) is GPT2LMHeadModel
+
+
+def test_logits_of_the_last_positions_alone():
+    decoder, inputs = gpt2().eval(), torch.randn(2, 5, 32)
+    whole = decoder(inputs_embeds=inputs).logits
+    torch.testing.assert_close(decoder(inputs_embeds=inputs, logits_to_keep=2).logits, whole[:, -2:])
 
 
 def test_where_there_is_no_gpt2_it_reads_none(tmp_path):

@@ -56,7 +56,19 @@ def test_an_end_token_may_be_written_with_its_settings(gpt2, tmp_path):
     assert FastTokenizer.from_pretrained(tmp_path).eos_token == config["eos_token"]
 
 
-@pytest.mark.parametrize("change", [{"tokenizer_class": "LlamaTokenizer"}, {"add_prefix_space": True}, {"new": "way"}])
+ADDED = {"300": {"content": "<|more|>", "special": True}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokenizer_class": "LlamaTokenizer"},
+        {"add_prefix_space": True},
+        {"new": "way"},
+        {"added_tokens_decoder": ADDED},
+        {"tokenizer_class": "GPT2Tokenizer", "eos_token": None},
+    ],
+)
 def test_what_it_does_not_know_goes_to_transformers(gpt2, tmp_path, change):
     FastTokenizer.from_pretrained(gpt2).save_pretrained(tmp_path)
     assert FastTokenizer.reads(tmp_path)
@@ -64,6 +76,29 @@ def test_what_it_does_not_know_goes_to_transformers(gpt2, tmp_path, change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert not FastTokenizer.reads(tmp_path)
     path.write_text("{")
+    assert not FastTokenizer.reads(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"normalizer": {"type": "NFC"}}, {"pre_tokenizer": {"add_prefix_space": True}}])
+def test_the_class_of_gpt2_splits_as_gpt2_whatever_the_file_says(gpt2, tmp_path, change):
+    FastTokenizer.from_pretrained(gpt2).save_pretrained(tmp_path)
+    config, says = tmp_path / "tokenizer_config.json", tmp_path / "tokenizer.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": "GPT2Tokenizer"}))
+    assert FastTokenizer.reads(tmp_path)
+    was = json.loads(says.read_text())
+    parts = {name: (was[name] or {}) | part for name, part in change.items()}
+    says.write_text(json.dumps(was | parts))
+    assert not FastTokenizer.reads(tmp_path)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    assert FastTokenizer.reads(tmp_path)
+    ours, theirs = FastTokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert ours(TEXTS)["input_ids"] == theirs(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "chat_template.jinja"])
+def test_files_that_may_say_more_are_for_transformers(gpt2, tmp_path, name):
+    FastTokenizer.from_pretrained(gpt2).save_pretrained(tmp_path)
+    (tmp_path / name).write_text("{}")
     assert not FastTokenizer.reads(tmp_path)
 
 

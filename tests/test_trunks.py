@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from vec2text.gpt2 import GPT2, GPT2Config
 from vec2text.trunks import Trunks, shared, without
 
 TRUNKS = [[5, 6, 7], [], [8, 9]]
 
 
 def gpt2():
-    return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=64))
+    return GPT2(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50, n_positions=64))
 
 
 def llama():

@@ -5,6 +5,7 @@ Knows nothing of how an inverter learns or inverts.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vec2text.adaptation import Alignment
+from vec2text.bars import only_downloads
 from vec2text.calibration import Calibration
 from vec2text.compact import save_compact
 from vec2text.config import ProjectionConfig
@@ -155,7 +157,8 @@ class Assembly(nn.Module):
                 self.decoder.config.save_pretrained(partial / "decoder")
                 save_compact(self.decoder.state_dict(), partial / "decoder")
             else:
-                self.decoder.save_pretrained(partial / "decoder")
+                with contextlib.nullcontext() if isinstance(self.decoder, GPT2) else only_downloads():
+                    self.decoder.save_pretrained(partial / "decoder")
             self.tokenizer.save_pretrained(partial / "decoder")
             for name, module in (("projection", self.projection), ("correction", self.correction)):
                 if module is not None:

@@ -102,7 +102,8 @@ class Examples:
 
         The examples that these begin with do so too, from the same memory.
         """
-        if len(self._ids) * self._ids.itemsize + len(self) * (4 * self.vectors.dimension + 16) > room:
+        size = len(self._ids) * self._ids.itemsize + len(self) * (4 * self.vectors.dimension + 16)
+        if self._kept is not None or size > room:
             return
         vectors = torch.empty(len(self), self.vectors.dimension, device=device)
         for start in range(0, len(self), _CHUNK):

@@ -67,8 +67,8 @@ def place_of(name: str) -> str:
     return str(bundled() / "decoder") if name == "bundled" else name
 
 
-def find_decoder(name: str | Path) -> None:
-    """A quick question whether there is such a model, before minutes of other work or the library's many retries.
+def find_decoder(name: str | Path) -> Path:
+    """The folder of a model: a quick question, before minutes of other work or the library's many retries.
 
     Raises:
         ValueError: there is not, or what an adapter adds to is missing.
@@ -76,7 +76,7 @@ def find_decoder(name: str | Path) -> None:
     folder = find_model(name)
     record = folder / "adapter_config.json"
     if not record.exists():
-        return
+        return folder
     if find_spec("peft") is None:
         raise ValueError(f"{folder} is an adapter (LoRA): install `pip install 'vec2text-gpt[lora]'` to read it")
     base = json.loads(record.read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -87,6 +87,7 @@ def find_decoder(name: str | Path) -> None:
             f"the adapter {folder} adds to the model {base}, which is not there: bring it back, or write where it is "
             f"into {record} (base_model_name_or_path)"
         ) from error
+    return folder
 
 
 def _named(
@@ -254,13 +255,14 @@ def open_decoder(
     """
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     try:
-        find_decoder(name)
-        folder = find_model(name)
-        tokenizer = FastTokenizer.from_pretrained(folder) if FastTokenizer.reads(folder) else _their_tokenizer(name)
+        folder = find_decoder(name)
+        ours = own and GPT2.reads(folder)
+        fast = ours and FastTokenizer.reads(folder)
+        tokenizer = FastTokenizer.from_pretrained(folder) if fast else _their_tokenizer(name)
         decoder: Any
-        decoder, missing = (
-            GPT2.from_pretrained(folder, dtype) if own and GPT2.reads(folder) else _their_decoder(name, dtype)
-        )
+        decoder, missing = GPT2.from_pretrained(folder, dtype) if ours else _their_decoder(name, folder, dtype)
+        if own and not missing and _is_gpt2(decoder):  # on its way from the hub, or in files of long ago
+            decoder = GPT2.of(decoder)
     except Exception as error:  # each backend of each architecture raises its own kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -273,6 +275,12 @@ def open_decoder(
     return decoder, tokenizer
 
 
+def _is_gpt2(decoder: Any) -> bool:
+    """Whether transformers' module is one that we have too, without any additions."""
+    plain = type(decoder).__name__ == "GPT2LMHeadModel" and not getattr(decoder, "peft_config", None)
+    return plain and GPT2.knows(decoder.config.to_dict())
+
+
 def _their_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """As transformers reads it."""
     from transformers import AutoTokenizer
@@ -281,12 +289,12 @@ def _their_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return found
 
 
-def _their_decoder(name: str | Path, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
+def _their_decoder(name: str | Path, folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, list[str]]:
     """As transformers reads it, and the weights that it lacks."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
-    if is_compact(folder := find_model(name)):
+    if is_compact(folder):
         config = AutoConfig.from_pretrained(folder)
         kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
         load = partial(kind.from_pretrained, None, config=config, state_dict=load_compact(folder), **options)

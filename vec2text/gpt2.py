@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -34,7 +34,10 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
-_NOT_HERE = ("add_cross_attention", "reorder_and_upcast_attn", "quantization_config", "auto_map")
+_NOT_HERE = (
+    *("add_cross_attention", "reorder_and_upcast_attn", "quantization_config", "auto_map"),
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"),  # other names of sizes
+)
 _CONFIG, _INDEX, _WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 
 
@@ -286,10 +289,10 @@ class GPT2(nn.Module):
             if isinstance(module, Conv1D):
                 module.bias.zero_()
 
-    def forward(self, **inputs: Any) -> Output:
-        """Logits too; the arguments are those of `Body.forward`."""
+    def forward(self, *, logits_to_keep: int = 0, **inputs: Any) -> Output:
+        """Logits too, of the last so many positions, 0 being all; the other arguments are those of `Body.forward`."""
         hidden = self.transformer(**inputs).last_hidden_state
-        return Output(hidden, self.lm_head(hidden))
+        return Output(hidden, self.lm_head(hidden[:, -logits_to_keep:]))
 
     # -- what is asked of every decoder, under the names that transformers gives it ----------------------------------
 
@@ -352,12 +355,25 @@ class GPT2(nn.Module):
             values = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        if not isinstance(values, dict) or any(map(values.get, _NOT_HERE)) or (folder / "adapter_config.json").exists():
+        if not isinstance(values, dict) or (folder / "adapter_config.json").exists():
             return False
-        known = values.get("activation_function", "gelu_new") in _ACTIVATIONS
-        plain = values.get("model_type") == "gpt2" and values.get("architectures") == ["GPT2LMHeadModel"]
         weights = is_compact(folder) or any((folder / name).exists() for name in (_INDEX, _WEIGHTS))
-        return known and plain and weights
+        return weights and GPT2.knows(values)
+
+    @staticmethod
+    def knows(config: dict[str, Any]) -> bool:
+        """Whether a config.json is of a GPT-2 as this module knows it."""
+        plain = config.get("model_type") == "gpt2" and config.get("architectures") == ["GPT2LMHeadModel"]
+        activation = config.get("activation_function", "gelu_new")
+        return plain and activation in _ACTIVATIONS and not any(map(config.get, _NOT_HERE))
+
+    @classmethod
+    def of(cls, theirs: Any) -> Self:
+        """Transformers' module, whose config `knows` says yes to, as ours, with the same weights."""
+        with torch.device("meta"):
+            found = cls(GPT2Config.from_dict(theirs.config.to_dict()))
+        found._load(theirs.state_dict())
+        return found.train(theirs.training)
 
     @classmethod
     def from_pretrained(cls, folder: Path, dtype: torch.dtype) -> tuple[Self, list[str]]:
@@ -375,21 +391,29 @@ class GPT2(nn.Module):
         for name, weight in _weights(folder).items():
             whole = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
             found[whole] = weight.to(dtype)
+        head, words = "lm_head.weight", "transformer.wte.weight"
+        if config.tie_word_embeddings and (head in found or words in found):
+            found.setdefault(words, found.get(head, torch.empty(0)))
+            found.setdefault(head, found[words])
+            if not torch.equal(found[head], found[words]):  # whatever the config says
+                config = replace(config, tie_word_embeddings=False)
         with torch.device("meta"):
             decoder = cls(config)
         wanted = {name: weight.shape for name, weight in decoder.state_dict().items()}
-        if config.tie_word_embeddings:
-            found["lm_head.weight"] = found.get("transformer.wte.weight", torch.empty(0))
         for name, shape in wanted.items():
-            if name in found and found[name].numel() and found[name].shape != shape:
+            if name in found and found[name].shape != shape:
                 raise ValueError(f"{name} has the shape {tuple(found[name].shape)}; expected {tuple(shape)}")
-        missing = sorted(name for name in wanted if name not in found or not found[name].numel())
-        if missing:
-            return decoder, missing
-        decoder.load_state_dict({name: found[name] for name in wanted}, assign=True)
-        if config.tie_word_embeddings:
-            decoder.lm_head.weight = decoder.transformer.wte.weight
-        return decoder.requires_grad_(True).eval(), []
+        missing = sorted(wanted.keys() - found.keys())
+        if not missing:
+            decoder._load({name: found[name] for name in wanted})
+        return decoder.eval(), missing
+
+    def _load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take these for the weights, which are on no device yet."""
+        self.load_state_dict(weights, assign=True)
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.transformer.wte.weight
+        self.requires_grad_(True)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and the weights, as transformers reads them too."""
@@ -406,6 +430,6 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     if is_compact(folder):
         return load_compact(folder)
     names = [_WEIGHTS]
-    if (folder / _INDEX).exists():
+    if not (folder / _WEIGHTS).exists():
         names = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     return {name: weight for file in names for name, weight in load_file(folder / file).items()}

@@ -14,14 +14,18 @@ from tokenizers import Tokenizer
 
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_AS_ITS_FILE = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast")
+_AS_ITS_FILE = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes whose tokenizers are what tokenizer.json says."""
+_GPT2 = ("GPT2Tokenizer", "GPT2TokenizerFast")
+"""Those that split texts as GPT-2 does, whatever it says."""
+_BESIDE = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+"""Files that may say more."""
 _WITHOUT_EFFECT = (
     *("backend", "tokenizer_class", "model_max_length", "clean_up_tokenization_spaces", "errors"),
-    *("added_tokens_decoder", "is_local", "local_files_only", "name_or_path"),
+    *("is_local", "local_files_only", "name_or_path"),
 )
 """What tokenizer_config.json may say, beside special tokens, that changes nothing here: texts are neither cut nor
-tidied, and tokenizer.json has the added tokens too."""
+tidied."""
 
 
 class FastTokenizer:
@@ -50,14 +54,22 @@ class FastTokenizer:
     @staticmethod
     def reads(folder: Path) -> bool:
         """Whether a folder holds a tokenizer that is what its files say."""
-        if not (folder / _FILE).exists() or (folder / "special_tokens_map.json").exists():
+        if any((folder / name).exists() for name in _BESIDE):
             return False
         try:
             config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            says = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        if not isinstance(config, dict) or config.get("tokenizer_class") not in _AS_ITS_FILE:
+        if not isinstance(config, dict) or config.get("tokenizer_class") not in (*_AS_ITS_FILE, *_GPT2):
             return False
+        if config["tokenizer_class"] in _GPT2:
+            split = says.get("pre_tokenizer") or {}
+            same = (
+                split.get("type") == "ByteLevel" and not split.get("add_prefix_space") and split.get("use_regex", True)
+            )
+            if not same or says.get("normalizer") or not config.get("eos_token"):
+                return False
         others = {name: value for name, value in config.items() if name not in (*_NAMED, *_WITHOUT_EFFECT)}
         return not any(others.values())
 

@@ -172,8 +172,9 @@ class _Run:
         self.data, self.config, self.folder, self.log, self.progress = data, config, folder, log, progress
         self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         if accelerator.device.type == "cuda":
-            for examples in filter(None, (data.spliced or data.train, data.correction)):
-                examples.keep_on(accelerator.device, int(_KEPT * torch.cuda.mem_get_info()[0]))
+            room = int(_KEPT * torch.cuda.mem_get_info()[0])
+            for examples in filter(None, (data.spliced if progress.spliced else None, data.train, data.correction)):
+                examples.keep_on(accelerator.device, room)
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)
         self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # kind, loss and norm of steps since `_read`
