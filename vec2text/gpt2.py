@@ -148,7 +148,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPT2Config, place: int) -> None:
         super().__init__()
-        self.heads, self.dropout = config.n_head, config.attn_pdrop
+        self.heads, self.attn_dropout = config.n_head, nn.Dropout(config.attn_pdrop)
         self.scale = (config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0
         if config.scale_attn_by_inverse_layer_idx:
             self.scale /= place + 1
@@ -160,13 +160,12 @@ class Attention(nn.Module):
         batch, count, width = inputs.shape
         parts = self.c_attn(inputs).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, keys, values = parts.unbind()  # (B, heads, T, d)
-        dropout = self.dropout if self.training else 0.0
         if plain:
             assert mask is not None
             scores = query @ keys.mT * self.scale + mask
-            mixed = F.dropout(scores.softmax(-1).to(values.dtype), dropout) @ values
+            mixed = self.attn_dropout(scores.softmax(-1).to(values.dtype)) @ values
         else:
-            causal = mask is None
+            causal, dropout = mask is None, self.attn_dropout.p if self.training else 0.0
             mixed = F.scaled_dot_product_attention(query, keys, values, mask, dropout, causal, scale=self.scale)
         found: torch.Tensor = self.c_proj(mixed.transpose(1, 2).reshape(batch, count, width))
         return found
@@ -192,7 +191,7 @@ class Block(nn.Module):
 
     def __init__(self, config: GPT2Config, place: int) -> None:
         super().__init__()
-        self.dropout = config.resid_pdrop
+        self.resid_dropout = nn.Dropout(config.resid_pdrop)
         self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.attn = Attention(config, place)
         self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
@@ -200,8 +199,9 @@ class Block(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None, plain: bool) -> torch.Tensor:
         """See `Body.forward`."""
-        hidden = hidden + F.dropout(self.attn(self.ln_1(hidden), mask, plain), self.dropout, self.training)
-        return hidden + F.dropout(self.mlp(self.ln_2(hidden)), self.dropout, self.training)
+        hidden = hidden + self.resid_dropout(self.attn(self.ln_1(hidden), mask, plain))
+        added: torch.Tensor = self.resid_dropout(self.mlp(self.ln_2(hidden)))
+        return hidden + added
 
 
 class Body(nn.Module):
@@ -210,7 +210,7 @@ class Body(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.plain = self.checkpointed = False
-        self.dropout = config.embd_pdrop
+        self.drop = nn.Dropout(config.embd_pdrop)
         self.wte = Table(config.vocab_size, config.n_embd)
         self.wpe = Table(config.n_positions, config.n_embd)
         self.h = nn.ModuleList(Block(config, place) for place in range(config.n_layer))
@@ -242,7 +242,7 @@ class Body(nn.Module):
         assert not use_cache
         count, device = inputs_embeds.shape[1], inputs_embeds.device
         places = self.wpe.weight[:count] if position_ids is None else self.wpe(position_ids)
-        hidden = F.dropout(inputs_embeds + places, self.dropout, self.training)
+        hidden = self.drop(inputs_embeds + places)
         mask = None
         if self.plain or attention_mask is not None:
             mask = torch.ones(count, count, dtype=torch.bool, device=device).tril()[None, None]  # (1, 1, T, T)
