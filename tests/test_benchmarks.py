@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,41 @@ def test_methods_of_refinement_are_compared(tmp_path, gpt2, labse_encoder, text_
     assert early["same_text"] == 1
     assert f"{early['queries']:.1f} queries a vector instead of" in printed
     assert (tmp_path / "methods.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sizes_and_projections_are_compared(tmp_path, labse, text_file):
+    given = [
+        "--texts",
+        text_file,
+        "--limit",
+        200,
+        "--encoder",
+        labse,
+        "--cache",
+        tmp_path / "cache",
+        "--runs",
+        tmp_path,
+    ]
+    given += ["--steps", 2, "--batch-sentences", 4]
+    first, second = rows_of(run("ablation.py", "sizes", *given, "--only", "width 256"))
+    assert first[0] == "width 256"
+    assert second[0] == "width 256, twice the sentences"
+    assert (first[2], second[2]) == ("8", "16")
+    assert first[1] == second[1]
+    assert re.fullmatch(r"\d+\.\d", first[3])
+    assert re.fullmatch(r"\d+\.\d%", first[4])
+    (row,) = rows_of(run("ablation.py", *given, "--only", "zero_pad", "--seeds", 1))
+    assert row[:2] == ["zero_pad, prefix 1", "1"]
+    assert len(row) == 7
+    assert all("±" in cell for cell in row[2:])
+    assert (tmp_path / "zero_pad-prefix1-seed0" / "noise.json").exists()
+    assert rows_of(run("ablation.py", *given, "--only", "zero_pad", "--seeds", 1)) == [row]  # nothing is run again
+
+
+def rows_of(printed):
+    """The cells of a printed table's rows, without its heading."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if line[:1] == "|"]
+    return rows[2:]
 
 
 def test_scaling_counts_sentences_and_vectors(tmp_path):

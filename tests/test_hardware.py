@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
+import pytest
 from accelerate import Accelerator
 
-from vec2text.hardware import bf16, describe
+from vec2text.hardware import bf16, describe, kept_memory
 
 
 def test_precision_is_what_was_asked_for():
@@ -15,6 +19,47 @@ def test_the_precision_of_a_device_is_its_own(monkeypatch):
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     assert bf16("auto", "cuda")
     assert not bf16("auto", "cpu")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults as Linux does")
+def test_memory_that_is_freed_is_kept_for_a_while():
+    script = """
+import resource, torch
+from vec2text.hardware import kept_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2**24)  # 64 MiB: more than glibc takes from its heap by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+faults()
+print(faults())
+with kept_memory() as give_back:
+    faults()
+    print(faults())
+    before = resident()
+    give_back()
+    print(before - resident())
+print(faults())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    before, meanwhile, returned, after = map(int, done.stdout.split())
+    assert meanwhile < before / 5
+    assert returned > 50  # MiB
+    assert after > meanwhile * 5
+
+
+@pytest.mark.parametrize("library", [object(), OSError()])
+def test_other_systems_are_left_alone(monkeypatch, library):
+    def opened(_):
+        if isinstance(library, OSError):
+            raise library
+        return library  # a C library that has no such call
+
+    monkeypatch.setattr("ctypes.CDLL", opened)
+    with kept_memory() as give_back:
+        give_back()
 
 
 def test_the_hardware_has_a_name():

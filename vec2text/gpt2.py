@@ -377,7 +377,7 @@ class GPT2(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, dtype: torch.dtype) -> tuple[Self, list[str]]:
-        """The GPT-2 in a folder, and the names of the weights that it lacks there, which are random.
+        """The GPT-2 in a folder, and the names of the weights that are missing there; if any are, it holds none at all.
 
         Args:
             folder: such that `reads` says yes.

@@ -1,11 +1,14 @@
-"""The hardware: which of it to use, whether it multiplies in bf16, and its name for reports.
+"""The hardware: which of it to use, whether it multiplies in bf16, how it keeps memory, and its name for reports.
 
 Knows nothing of models.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,6 +40,35 @@ def bf16(precision: str, device: str) -> bool:
         return False
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
+
+
+_TRIM, _MMAP = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes, with what it makes of them by itself:
+_GLIBC = {_TRIM: 2**26, _MMAP: 2**25}
+_KEPT = {_TRIM: 2**31 - 1, _MMAP: 2**30}
+
+
+@contextmanager
+def kept_memory() -> Iterator[Callable[[], Any]]:
+    """Meanwhile the process keeps the memory of tensors that are freed, until what this yields is called.
+
+    From the system a large tensor's pages come zeroed, one at a time: a fifth of a training step. And since steps
+    differ in size, memory has holes that would not be given back either way. Only glibc can be told so; elsewhere
+    nothing happens.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        mallopt, trim = library.mallopt, library.malloc_trim
+    except (OSError, AttributeError, TypeError):
+        yield lambda: None
+        return
+    try:
+        for name, size in _KEPT.items():
+            mallopt(name, size)
+        yield lambda: trim(0)
+    finally:
+        for name, size in _GLIBC.items():
+            mallopt(name, size)
+        trim(0)
 
 
 def describe(accelerator: Accelerator) -> str:

@@ -8,7 +8,7 @@ Shapes: B batch, D vector dimension.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from vec2text.decoders import layers_of
 from vec2text.drafts import Drafts
 from vec2text.encoders import EncoderError
 from vec2text.evaluation import Scores
-from vec2text.hardware import bf16, describe
+from vec2text.hardware import bf16, describe, kept_memory
 from vec2text.inverter import Inverter
 from vec2text.optimizer import make_optimizers, schedule
 from vec2text.robustness import Ranges, partly_changed
@@ -39,6 +39,7 @@ from vec2text.signals import collected_signals
 from vec2text.validation import Validation
 
 _KEPT = 0.2  # share of a GPU's free memory that the tokens and vectors of a split may take
+_GIVEN_BACK = 20  # steps, each time, after which memory that was freed goes back to the system
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
 
@@ -138,9 +139,9 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
         if run.drafts is not None and drafts:
             run.drafts.restore(drafts)
-        with collected_signals() as received:
+        with collected_signals() as received, kept_memory() as give_back:
             try:
-                run.train(received)
+                run.train(received, give_back)
             except EncoderError as error:  # an endpoint, say, that is gone for a while
                 run.checkpoint()
                 place = f"saved at step {progress.step:,}; run the same command again to go on"
@@ -186,8 +187,8 @@ class _Run:
             plain = config.epochs * (len(self._plan(0)) // config.accumulation)
             self.total_steps = max(1, int(plain / (1 - config.correction_fraction)))
 
-    def train(self, received: list[int]) -> None:
-        """Step until the budget is spent."""
+    def train(self, received: list[int], give_back: Callable[[], Any]) -> None:
+        """Step until the budget is spent; now and then, give back the memory that was freed."""
         config, progress = self.config, self.progress
         self.model.train()
         batches, corrections = self._batches(), self._corrections()
@@ -205,6 +206,8 @@ class _Run:
                 self.log.progress(share, self._line(losses))
                 rates = {f"learning rate/{group['name']}": group["lr"] for group in self.groups}
                 self.log.metrics(progress.step, {**losses, **rates})
+            if progress.step % _GIVEN_BACK == 0:
+                give_back()
             if progress.step % config.evaluate_every == 0:
                 self._evaluate()
             if progress.step % config.sample_every == 0:
