@@ -93,6 +93,41 @@ def test_an_epoch_has_every_example_once_and_every_batch_keeps_to_the_budget(dat
         assert 0 < count * (prefix_length + width) <= batch_tokens
 
 
+@pytest.fixture
+def rounding(data, tokenizer):
+    """The training examples, rounding the widths of their batches."""
+    found = Examples(data.corpus, data.corpus.rows("train"), data.vectors, tokenizer, 64)
+    found.few_shapes = True
+    return found
+
+
+@pytest.mark.parametrize("batch_tokens", ["longest", 100, 500])
+def test_batches_of_few_shapes_hold_the_same_and_keep_to_the_budget(data, rounding, batch_tokens):
+    longest = 4 + int(rounding.lengths.max())
+    batch_tokens = longest if batch_tokens == "longest" else batch_tokens
+    batches = rounding.plan(4, batch_tokens, seed=0, epoch=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(rounding)))
+    for members in batches:
+        expected, found = data.train.batch(members), rounding.batch(members)
+        count, width = found.ids.shape
+        narrow = expected.ids.shape[1]
+        assert narrow <= width <= narrow + (1 if narrow <= 24 else 3)
+        assert width % 2 == 0 or width == rounding.lengths.max()
+        assert count * (4 + width) <= batch_tokens
+        assert torch.equal(found.ids[:, :narrow], expected.ids)
+        assert not found.ids[:, narrow:].any()
+    shapes = {tuple(rounding.batch(members).ids.shape) for members in rounding.plan(4, 500, 0, 0)}
+    plain = {tuple(data.train.batch(members).ids.shape) for members in data.train.plan(4, 500, 0, 0)}
+    assert len(shapes) < len(plain)
+
+
+def test_longer_texts_are_rounded_more(rounding):
+    rounding.lengths = np.array([64])
+    lengths = np.array([1, 2, 23, 24, 25, 29, 48, 49, 57, 64, 70])
+    assert rounding.widths(lengths).tolist() == [2, 2, 24, 24, 28, 32, 48, 56, 64, 64, 70]
+    assert rounding.widths(np.array([63])).tolist() == [64]
+
+
 def test_a_batch_is_of_nearly_one_length(data):
     spans = sorted(
         (int(data.train.lengths[members].min()), int(data.train.lengths[members].max()))

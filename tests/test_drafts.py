@@ -75,6 +75,15 @@ def test_batches_keep_to_their_budget_of_positions(make, inverter, examples):
         assert len(members) == 1 or len(members) * (3 * 3 + 1 + texts + hypotheses.ids.shape[1]) <= 400
 
 
+def test_batches_of_few_shapes_keep_to_their_budget_too(make, inverter, examples):
+    examples.few_shapes = True
+    for members, hypotheses in islice(make(batch_tokens=400), 12):
+        widths = examples.batch(members).ids.shape[1], hypotheses.ids.shape[1]
+        assert len(members) == 1 or len(members) * (3 * 3 + 1 + sum(widths)) <= 400
+        longest = int(hypotheses.lengths.max())
+        assert longest <= widths[1] <= longest + 1  # all have up to 24 tokens
+
+
 def test_processes_share_the_sentences(make):
     ours = [set(next(iter(make(part=(rank, 2))))[0].tolist()) for rank in (0, 1)]
     assert not ours[0] & ours[1]

@@ -35,7 +35,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
 faults()
 print(faults())
-with kept_memory() as give_back:
+with kept_memory("cpu") as give_back:
     faults()
     print(faults())
     before = resident()
@@ -58,7 +58,13 @@ def test_other_systems_are_left_alone(monkeypatch, library):
         return library  # a C library that has no such call
 
     monkeypatch.setattr("ctypes.CDLL", opened)
-    with kept_memory() as give_back:
+    with kept_memory("cpu") as give_back:
+        give_back()
+
+
+def test_on_other_devices_memory_is_left_alone(monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda _: pytest.fail("asked for the C library"))
+    with kept_memory("cuda") as give_back:
         give_back()
 
 

@@ -8,6 +8,7 @@ from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 
 @pytest.fixture
 def problem(monkeypatch):
+    monkeypatch.setattr(room, "_ROWS", room._ROWS)
     monkeypatch.setattr(room, "_LOGITS", 512 * 50)  # three chunks, the last one shorter
     torch.manual_seed(0)
     hidden, weight, bias = torch.randn(1300, 16), torch.randn(50, 16), torch.randn(50)
@@ -48,6 +49,20 @@ def test_in_bf16_the_loss_is_float32_and_within_rounding(problem):
     assert loss.item() == pytest.approx(exact.item(), rel=2e-3)
     loss.backward()
     assert weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 512, 700])
+def test_rows_that_fill_a_chunk_up_in_bf16_count_for_nothing(problem, count):
+    results = []
+    for multiple in (1, 256):
+        leaves = [tensor.clone().requires_grad_() for tensor in (problem[0][:count], *problem[1:3])]
+        room._ROWS = multiple
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = chunked_cross_entropy(*leaves, problem[3][:count])
+        loss.backward()
+        results.append((loss.detach(), *(leaf.grad for leaf in leaves)))
+    for plain, filled in zip(*results, strict=True):
+        torch.testing.assert_close(plain, filled, rtol=1e-2, atol=1e-4)
 
 
 def test_no_logits_without_gradient_are_kept(problem):

@@ -115,6 +115,14 @@ def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, n
     assert len(set(steps[0])) == len(steps[0])
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_batches_have_few_shapes_where_a_cpu_multiplies_in_bf16(data, new_inverter, tmp_path, precision):
+    data = replace(data, spliced=data.train.followed_by(data.test))
+    fit(new_inverter(), data, replace(QUICK, steps=1, precision=precision), tmp_path)
+    for examples in (data.spliced, data.train, data.correction):
+        assert examples.few_shapes == (precision == "bf16")
+
+
 def test_the_progress_of_an_earlier_version_is_read_too():
     progress = Progress(step=7, epoch=1, best_bleu=30.0)
     assert Progress.from_dict({**asdict(progress), "best_step": 5}) == progress

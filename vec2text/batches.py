@@ -58,6 +58,8 @@ class Examples:
 
     _kept: tuple[torch.Tensor, ...] | None = None
     _first: Examples | None = None  # what these begin with
+    few_shapes = False
+    """Whether the widths of batches are rounded up to a few; see `widths`."""
 
     def __init__(
         self,
@@ -115,6 +117,17 @@ class Examples:
         if self._first is not None:
             self._first._kept = self._kept
 
+    def widths(self, lengths: np.ndarray) -> np.ndarray:
+        """What texts of these lengths are padded to, where batches are to have few shapes.
+
+        For every new shape oneDNN compiles a bf16 matrix product anew on a CPU, which takes longer than multiplying
+        some thousand rows, and it keeps a thousand products.
+        """
+        if not self.few_shapes:
+            return lengths
+        step = np.select([lengths <= 24, lengths <= 48], [2, 4], 8)
+        return np.minimum(-(-lengths // step) * step, max(int(self.lengths.max()), int(lengths.max(initial=0))))
+
     def batch(self, members: np.ndarray) -> Batch:
         """The examples at places `members`, on the device that they are kept on."""
         lengths = self.lengths[members]
@@ -123,11 +136,11 @@ class Examples:
             places = torch.from_numpy(members)
             if vectors.device.type == "cuda":
                 places = places.pin_memory().to(vectors.device, non_blocking=True)
-            columns = torch.arange(int(lengths.max()), device=vectors.device)
+            columns = torch.arange(int(self.widths(lengths).max()), device=vectors.device)
             found = every_id[(begins[places].unsqueeze(1) + columns).clamp_max(len(every_id) - 1)].long()  # (B, T)
             found = found.masked_fill(columns >= every_length[places].unsqueeze(1), 0)
             return Batch(vectors[places], found, torch.from_numpy(lengths))
-        ids = np.zeros((len(members), int(lengths.max())), np.int64)  # (B, T)
+        ids = np.zeros((len(members), int(self.widths(lengths).max())), np.int64)  # (B, T)
         inside = np.arange(ids.shape[1]) < lengths[:, None]
         starts = self._ends[members] - lengths
         ids[inside] = self._ids[(starts[:, None] + np.arange(ids.shape[1]))[inside]]
@@ -161,7 +174,7 @@ class Examples:
                 f"training.batch_tokens is {batch_tokens}, but a prefix and the longest sentence take {longest} "
                 "positions: raise it, or lower data.max_tokens"
             )
-        sizes = prefix_length + self.lengths[order]
+        sizes = prefix_length + self.widths(self.lengths[order])
         batches, start = [], 0
         while start < len(order):
             reach = min(start + batch_tokens // int(sizes[start]), len(order))

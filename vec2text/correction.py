@@ -37,10 +37,10 @@ class Hypotheses(NamedTuple):
             padded[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
         return cls(padded, torch.tensor([len(tokens) for tokens in ids]), torch.from_numpy(vectors))
 
-    def take(self, rows: np.ndarray | slice) -> Hypotheses:
-        """Some of them, with no more padding than they need."""
+    def take(self, rows: np.ndarray | slice, width: int = 0) -> Hypotheses:
+        """Some of them, with no more padding than they need, or up to a width where there is as much."""
         lengths = self.lengths[rows]
-        return Hypotheses(self.ids[rows][:, : int(lengths.max())], lengths, self.vectors[rows])
+        return Hypotheses(self.ids[rows][:, : max(int(lengths.max()), width)], lengths, self.vectors[rows])
 
     def to(self, device: torch.device) -> Hypotheses:
         """The same, elsewhere."""

@@ -71,7 +71,8 @@ class Drafts:
             while self.done < len(batches):
                 rows = batches[self.done]
                 self.done += 1
-                yield self.members[rows], self.hypotheses.take(rows)
+                width = int(self.examples.widths(self.hypotheses.lengths[rows].numpy()).max())
+                yield self.members[rows], self.hypotheses.take(rows, width)
             self._draft()
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -90,7 +91,8 @@ class Drafts:
     def _batches(self) -> list[np.ndarray]:
         """The pool's batches, as rows of it: of about one length, in random order."""
         random = np.random.default_rng([self.seed, self.pool])
-        texts, lengths = self.examples.lengths[self.members], self.hypotheses.lengths.numpy()
+        texts = self.examples.widths(self.examples.lengths[self.members])
+        lengths = self.examples.widths(self.hypotheses.lengths.numpy())
         order = np.lexsort((random.random(len(texts)), texts + lengths))
         prefix = self.inverter.projection.config.prefix_length
         batches: list[np.ndarray] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,19 +48,23 @@ _KEPT = {_TRIM: 2**31 - 1, _MMAP: 2**30}
 
 
 @contextmanager
-def kept_memory() -> Iterator[Callable[[], Any]]:
+def kept_memory(device: str) -> Iterator[Callable[[], Any]]:
     """Meanwhile the process keeps the memory of tensors that are freed, until what this yields is called.
 
-    From the system a large tensor's pages come zeroed, one at a time: a fifth of a training step. And since steps
-    differ in size, memory has holes that would not be given back either way. Only glibc can be told so; elsewhere
-    nothing happens.
+    From the system a large tensor's pages come zeroed, one at a time: a tenth to a fifth of a training step. And since
+    steps differ in size, memory has holes that would not be given back either way. Only glibc can be told so, and only
+    tensors on a CPU gain by it; elsewhere nothing happens.
+
+    Args:
+        device: the kind of it that tensors are on.
     """
-    try:
-        library = ctypes.CDLL(None)
-        mallopt, trim = library.mallopt, library.malloc_trim
-    except (OSError, AttributeError, TypeError):
+    library: Any = None
+    with suppress(OSError, TypeError):
+        library = ctypes.CDLL(None) if device == "cpu" else None
+    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         yield lambda: None
         return
+    mallopt, trim = library.mallopt, library.malloc_trim
     try:
         for name, size in _KEPT.items():
             mallopt(name, size)

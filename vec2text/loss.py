@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 _LOGITS = 2**23  # that exist at once on a CPU; larger tensors glibc would ask the system for, page by page, each time
 _LOGITS_ELSEWHERE = 2**27  # a GPU is kept busy by larger ones
+_ROWS = 256  # the last chunk's are rounded up to a multiple where a CPU compiles products for every number of rows
 
 
 def chunked_cross_entropy(
@@ -84,26 +85,31 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         states, matrix, count = hidden.to(dtype), weight.to(dtype), len(targets)
         wanted = ctx.needs_input_grad
-        d_hidden = torch.empty_like(states) if wanted[0] else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
         chunk = _chunk(weight)
+        if device == "cpu" and dtype == torch.bfloat16:
+            last = count % chunk
+            more = min(-last % _ROWS, chunk - last)
+            states, targets = F.pad(states, (0, 0, 0, more)), F.pad(targets, (0, more))
+        d_hidden = torch.empty_like(states) if wanted[0] else None
         for start in range(0, count, chunk):
             part, rows = targets[start : start + chunk], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
             gradient, rest, log = _split(logits, part)
-            loss -= log.sum()
+            loss -= log[: count - start].sum()
             if any(wanted):
                 # Probabilities less the truth are the gradient of the logits.
                 gradient[torch.arange(len(part), device=part.device), part] = -rest.to(dtype)
+                gradient[count - start :] = 0  # what was added to the last chunk
                 if d_hidden is not None:
                     torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
                 if d_weight is not None:
                     d_weight += gradient.T @ rows
                 if d_bias is not None:
                     d_bias += gradient.sum(0, dtype=torch.float32)
-        ctx.gradients = (d_hidden, d_weight, d_bias)
+        ctx.gradients = (None if d_hidden is None else d_hidden[:count], d_weight, d_bias)
         ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
         return loss / count
 

@@ -139,7 +139,7 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
         if run.drafts is not None and drafts:
             run.drafts.restore(drafts)
-        with collected_signals() as received, kept_memory() as give_back:
+        with collected_signals() as received, kept_memory(accelerator.device.type) as give_back:
             try:
                 run.train(received, give_back)
             except EncoderError as error:  # an endpoint, say, that is gone for a while
@@ -176,6 +176,9 @@ class _Run:
             room = int(_KEPT * torch.cuda.mem_get_info()[0])
             for examples in filter(None, (data.spliced if progress.spliced else None, data.train, data.correction)):
                 examples.keep_on(accelerator.device, room)
+        few_shapes = accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16"
+        for examples in filter(None, (data.spliced, data.train, data.correction)):
+            examples.few_shapes = few_shapes
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)
         self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # kind, loss and norm of steps since `_read`
