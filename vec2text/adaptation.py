@@ -110,6 +110,7 @@ def _maps(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         weights = sizes / (sizes**2 + share * (sizes**2).mean() + 1e-12)
         found[f"ridge {share:g}"] = (right.T @ (weights[:, None] * known)).T
     a, spread, b = np.linalg.svd(y.T @ x, full_matrices=False)  # (E, r), (r,), (r, D)
-    turned = a @ b
+    known_turns = spread > 1e-10 * spread[0]  # in other directions, where pairs are few, any turn would fit as well
+    turned = a[:, known_turns] @ b[known_turns]
     found["Procrustes"] = turned * (spread.sum() / max((x**2).sum(), 1e-12))  # scaled: the center counts beside it
     return found
