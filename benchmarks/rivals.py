@@ -155,7 +155,7 @@ class TrainerTraining:
     """Training with transformers' Trainer: its defaults, bf16 where that is fast, and texts grouped by length.
 
     Args:
-        inverter: gives projection and GPT, transformers' module in fp32; trained in place.
+        inverter: gives projection and GPT, transformers' module in fp32; each run trains a copy.
         texts: token ids of N texts.
         vectors: theirs, (N, D).
         batch: sentences; None: its default.
@@ -173,7 +173,7 @@ class TrainerTraining:
         bf16: bool,
         folder: Path,
     ) -> None:
-        self.module, self.samples = Labelled(inverter), Samples(texts, vectors, inverter.end_id)
+        self.inverter, self.samples = inverter, Samples(texts, vectors, inverter.end_id)
         self.options: dict[str, Any] = {
             "output_dir": str(folder),
             "bf16": bf16,
@@ -187,8 +187,9 @@ class TrainerTraining:
 
     def run(self, steps: int, warm: int) -> float:
         """Text tokens a second over `steps` steps, after `warm` that do not count."""
-        device = next(self.module.parameters()).device.type
-        clock, lengths = _Clock(device, warm, steps), []
+        # One that Trainer has trained before accelerate would not prepare again, and it would multiply in fp32.
+        module = Labelled(copy.deepcopy(self.inverter))
+        clock, lengths = _Clock(self.inverter.device.type, warm, steps), []
 
         def counted(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             lengths.append(sum(len(sample["input_ids"]) for sample in samples))
@@ -198,7 +199,7 @@ class TrainerTraining:
             warnings.simplefilter("ignore")  # such as: that memory cannot be pinned where there is no GPU
             arguments = TrainingArguments(max_steps=warm + steps, **self.options)
             trainer = Trainer(
-                self.module, arguments, data_collator=counted, train_dataset=self.samples, callbacks=[clock]
+                module, arguments, data_collator=counted, train_dataset=self.samples, callbacks=[clock]
             )
             trainer.remove_callback(_printer(trainer))
             trainer.train()

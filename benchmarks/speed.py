@@ -202,7 +202,7 @@ def training(bench: Bench) -> Iterator[Line]:
     warm = options.warm_steps or (40 if bench.bf16 else 5)
     ours = bench.inverter()
     ours.correction = None  # plain inversion only
-    original, trained, by_default = (as_others_open_it(bench.inverter()) for _ in range(3))
+    original, trained = (as_others_open_it(bench.inverter()) for _ in range(2))
     corpus = bench.corpus
     every = bench.vectors(len(corpus.texts))
     vectors = Vectors(np.split(every, range(SHARD, len(every), SHARD)))
@@ -221,7 +221,7 @@ def training(bench: Bench) -> Iterator[Line]:
     def fitted() -> float:
         """Tokens a second."""
         clocked.start_over()
-        fresh = bench.inverter()  # one that fit() has trained before is slower in bf16, as nobody trains it
+        fresh = bench.inverter()
         fresh.correction = None
         with tempfile.TemporaryDirectory(dir=bench.folder) as place, contextlib.ExitStack() as silent:
             silent.enter_context(contextlib.redirect_stdout(io.StringIO()))
@@ -237,7 +237,7 @@ def training(bench: Bench) -> Iterator[Line]:
     loop = OriginalTraining(original, ids, own)
     folder = bench.folder / "trainer"
     trainer = TrainerTraining(trained, ids, own, batch=sentences, bf16=bench.bf16, folder=folder)
-    default = TrainerTraining(by_default, ids, own, batch=None, bf16=bench.bf16, folder=folder)
+    default = TrainerTraining(trained, ids, own, batch=None, bf16=bench.bf16, folder=folder)
     products = step_products(ours, batches, bench.dtype, device)
 
     def looped() -> float:

@@ -17,6 +17,7 @@ from vec2text.decoders import load_decoder
 from vec2text.encoders import EncoderError
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
+from vec2text.projection import Projection
 from vec2text.robustness import Ranges, quantized
 from vec2text.training import DivergedError, Progress, TrainingStopped, fit
 
@@ -121,6 +122,23 @@ def test_batches_have_few_shapes_where_a_cpu_multiplies_in_bf16(data, new_invert
     fit(new_inverter(), data, replace(QUICK, steps=1, precision=precision), tmp_path)
     for examples in (data.spliced, data.train, data.correction):
         assert examples.few_shapes == (precision == "bf16")
+
+
+def test_an_inverter_is_trained_again_as_the_first_time(data, new_inverter, tmp_path, monkeypatch):
+    seen, project = [], Projection.forward
+
+    def spied(self: Projection, vectors: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return project(self, vectors)
+
+    monkeypatch.setattr(Projection, "forward", spied)
+    inverter = new_inverter()
+    before = set(vars(inverter))
+    for name, precision in (("first", "bf16"), ("again", "bf16"), ("exactly", "fp32")):
+        seen.clear()
+        fit(inverter, data, replace(QUICK, steps=1, precision=precision), tmp_path / name)
+        assert seen[0] == (precision == "bf16")
+        assert set(vars(inverter)) - before <= {"training_summary"}
 
 
 def test_the_progress_of_an_earlier_version_is_read_too():

@@ -42,6 +42,8 @@ _KEPT = 0.2  # share of a GPU's free memory that the tokens and vectors of a spl
 _GIVEN_BACK = 20  # steps, each time, after which memory that was freed goes back to the system
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
+_PREPARED = ("forward", "_original_forward", "_is_accelerate_prepared")
+"""What accelerate leaves in a module; one that bears the last of them it does not prepare again, not even for bf16."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error
@@ -150,7 +152,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         log.close()
         for layer in layers:
             layer._compiled_call_impl = None
-        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        for name in _PREPARED:
+            vars(inverter).pop(name, None)
         accelerator.end_training()
 
 
