@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from vec2text.cache import Vectors, encode_corpus
 from vec2text.config import DataConfig, DecoderConfig, EncoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.corpus import Corpus, build_corpus
 from vec2text.decoders import load_decoder
-from vec2text.encoders import encode_checked, load_encoder
+from vec2text.encoders import Encoder, encode_checked, load_encoder
 from vec2text.fingerprint import Fingerprint
 from vec2text.hardware import bf16
 from vec2text.inverter import Inverter
@@ -363,21 +363,19 @@ def _lengths(inverter: Inverter, texts: list[str], limit: int) -> np.ndarray:
 def embedding(bench: Bench) -> Iterator[Line]:
     """Sentences a second of the corpus's cache and of SentenceTransformer.encode with its defaults."""
     options, device = bench.options, bench.device
-    encoder = load_encoder(EncoderConfig(options.encoder), device)
     published = published_encoder(options.encoder, device)
-    fingerprint = Fingerprint.of(encoder)
     place = str(bench.folder / "embedded")
     corpus = build_corpus(DataConfig([options.texts], limit=options.embedded, cache=place))
     texts = list(corpus.texts)
     made: dict[str, np.ndarray] = {}
 
-    def ours() -> float:
+    def cached(encoder: Encoder, fingerprint: Fingerprint, name: str) -> float:
         with tempfile.TemporaryDirectory(dir=bench.folder) as cache, contextlib.redirect_stderr(io.StringIO()):
             synchronize(device)
             start = time.perf_counter()
             vectors = encode_corpus(corpus, encoder, cache, fingerprint)
             seconds = time.perf_counter() - start
-            made["ours"] = vectors[np.arange(len(texts))]
+            made[name] = vectors[np.arange(len(texts))]
         return len(texts) / seconds
 
     def theirs() -> float:
@@ -385,15 +383,20 @@ def embedding(bench: Bench) -> Iterator[Line]:
         made["theirs"] = published.encode(texts, show_progress_bar=False)
         return len(texts) / (time.perf_counter() - start)
 
-    found = bench.in_turn({"ours": ours, "theirs": theirs})
-    products = (made["ours"] * made["theirs"]).sum(1)
-    lengths = np.linalg.norm(made["ours"], axis=1) * np.linalg.norm(made["theirs"], axis=1)
+    # What an encoder of lower precision gives is not quite the same, so that one has to ask for it.
+    encoders = {
+        name: load_encoder(EncoderConfig(options.encoder, precision=name), device)
+        for name in ("fp32", *(["bf16"] if bench.bf16 else []))
+    }
+    ours = {name: partial(cached, encoder, Fingerprint.of(encoder), name) for name, encoder in encoders.items()}
+    found = bench.in_turn({**ours, "theirs": theirs})
     words = [len(text.split()) for text in texts]
-    what = f"{len(texts):,} texts of {min(words)} to {max(words)} words"
-    remark = f"least cosine of the two vectors of a text {float((products / lengths).min()):.5f}"
-    yield compare(
-        "embedding", what, "SentenceTransformer.encode", "sentences/s", found["ours"], found["theirs"], remark
-    )
+    for name in encoders:
+        products = (made[name] * made["theirs"]).sum(1)
+        lengths = np.linalg.norm(made[name], axis=1) * np.linalg.norm(made["theirs"], axis=1)
+        what = f"{len(texts):,} texts of {min(words)} to {max(words)} words, {name}"
+        remark = f"least cosine of the two vectors of a text {float((products / lengths).min()):.5f}"
+        yield compare("embedding", what, "SentenceTransformer.encode", "sentences/s", found[name], found["theirs"], remark)
 
 
 # -- refinement --------------------------------------------------------------------------------------------------

@@ -194,10 +194,11 @@ def _beam_search(
         logits = logits.log_softmax(-1)
         if allowed is not None:  # after the softmax: what may not come next keeps its share of the probability
             logits = only(allowed, logits, ids[:, :, :step].flatten(0, 1))
-        totals = scores.unsqueeze(-1) + logits.unflatten(0, scores.shape)  # (A, k, V)
+        likeliest, tokens = (one.unflatten(0, scores.shape) for one in logits.topk(min(2 * beams, logits.shape[-1])))
+        totals = (scores.unsqueeze(-1) + likeliest).flatten(1)  # (A, k * 2K)
         # Among 2K candidates at least K go on, however many of them end.
-        best, places = totals.flatten(1).topk(min(2 * beams, totals[0].numel()))  # (A, 2K)
-        parents, tokens = places // totals.shape[-1], places % totals.shape[-1]
+        best, places = totals.topk(min(2 * beams, totals.shape[1]))  # (A, 2K)
+        parents, tokens = places // likeliest.shape[-1], tokens.flatten(1).gather(1, places)
         grown = _of_each(ids, parents)  # (A, 2K, T)
         grown[:, :, step] = tokens
         last = step + 1 == options.max_tokens

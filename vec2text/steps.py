@@ -97,7 +97,6 @@ class GPT2Steps:
         body, config = decoder.transformer, decoder.config
         self.read = self.batch = 0
         self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
-        self.attends_in_fp32 = decoder.device.type == "cpu"  # few numbers, which a CPU would turn to fp32 and back
         self.heads, self.eps = config.n_head, config.layer_norm_epsilon
         self.positions, self.last = body.wpe.weight, body.ln_f
         self.layers = [_Layer(block) for block in body.blocks]
@@ -128,11 +127,9 @@ class GPT2Steps:
         for place, layer in enumerate(self.layers):
             normal = F.layer_norm(hidden, (width,), layer.norm_1.weight, layer.norm_1.bias, self.eps)
             parts = layer.attend(normal).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            if self.attends_in_fp32:
-                parts = parts.float()
             query, (keys, values) = parts[0], self._remember(place, parts[1:])  # (B, heads, T or all, d)
             mixed = F.scaled_dot_product_attention(query, keys, values, allowed, is_causal=causal, scale=layer.scale)
-            mixed = mixed.transpose(1, 2).reshape(batch * count, width).to(normal.dtype)
+            mixed = mixed.transpose(1, 2).reshape(batch * count, width)
             hidden = hidden + layer.project(mixed)
             normal = F.layer_norm(hidden, (width,), layer.norm_2.weight, layer.norm_2.bias, self.eps)
             hidden = hidden + layer.narrow(layer.activate(layer.widen(normal)))
