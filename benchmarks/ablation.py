@@ -54,6 +54,7 @@ class Variant:
                 evaluate_every=steps,
                 sample_every=steps,
                 checkpoint_every=max(1, steps // 4),
+                calibration_sentences=0,  # no table has confidence
             ),
             runs=options.runs,
         )

@@ -187,8 +187,7 @@ class TrainerTraining:
 
     def run(self, steps: int, warm: int) -> float:
         """Text tokens a second over `steps` steps, after `warm` that do not count."""
-        # One that Trainer has trained before accelerate would not prepare again, and it would multiply in fp32.
-        module = Labelled(copy.deepcopy(self.inverter))
+        module = Labelled(copy.deepcopy(self.inverter))  # so that each run starts from the same weights, as ours does
         clock, lengths = _Clock(self.inverter.device.type, warm, steps), []
 
         def counted(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -198,9 +197,7 @@ class TrainerTraining:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as: that memory cannot be pinned where there is no GPU
             arguments = TrainingArguments(max_steps=warm + steps, **self.options)
-            trainer = Trainer(
-                module, arguments, data_collator=counted, train_dataset=self.samples, callbacks=[clock]
-            )
+            trainer = Trainer(module, arguments, data_collator=counted, train_dataset=self.samples, callbacks=[clock])
             trainer.remove_callback(_printer(trainer))
             trainer.train()
         start, end = clock.marks

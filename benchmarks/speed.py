@@ -396,7 +396,8 @@ def embedding(bench: Bench) -> Iterator[Line]:
         lengths = np.linalg.norm(made[name], axis=1) * np.linalg.norm(made["theirs"], axis=1)
         what = f"{len(texts):,} texts of {min(words)} to {max(words)} words, {name}"
         remark = f"least cosine of the two vectors of a text {float((products / lengths).min()):.5f}"
-        yield compare("embedding", what, "SentenceTransformer.encode", "sentences/s", found[name], found["theirs"], remark)
+        against = "SentenceTransformer.encode"
+        yield compare("embedding", what, against, "sentences/s", found[name], found["theirs"], remark)
 
 
 # -- refinement --------------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ CONTRADICTIONS = [
     (lambda: TrainingConfig(steps=0), r"training\.steps is 0"),
     (lambda: TrainingConfig(precision="fp16"), "fp16.*expected one of auto, bf16, fp32"),
     (lambda: TrainingConfig(warmup=1.0), r"training\.warmup"),
+    (lambda: TrainingConfig(calibration_sentences=-1), r"calibration_sentences is -1; expected >= 0"),
     (lambda: TrainingConfig(noise=-0.1), r"training\.noise"),
     (lambda: TrainingConfig(batch_tokens=0), r"training\.batch_tokens"),
     (lambda: TrainingConfig(quantize=["int8"]), r"training\.quantize is given and training\.changed_share is None"),

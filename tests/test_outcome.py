@@ -1,5 +1,7 @@
 """What a run ends with: a judged, calibrated inverter."""
 
+from dataclasses import replace
+
 from vec2text import Inverter, outcome, runs
 from vec2text.corpus import build_corpus
 
@@ -38,3 +40,13 @@ def test_a_run_ends_with_a_calibrated_inverter(config, tmp_path, monkeypatch):
         assert 0 < figures["confidence"] == figures["reliability_error"] < 0.1
     assert "confidence, refined: mean" in outcome.describe(report, config)
     assert "reliability_error" in (tmp_path / "runs" / "a" / "inverter" / "README.md").read_text()
+
+
+def test_a_run_may_end_without_confidence(config, tmp_path):
+    config = replace(config, training=replace(config.training, calibration_sentences=0))
+    report = runs.train(config)
+    assert "confidence" not in report
+    assert "confidence" not in outcome.describe(report, config)
+    inverter = Inverter.from_pretrained(tmp_path / "runs" / "a" / "inverter")
+    assert inverter.calibration is None
+    assert inverter.training_summary["test"] == report

@@ -96,21 +96,23 @@ def test_who_joins_goes_on_as_if_it_had_always_been_there(family, mask):
 
 
 @torch.inference_mode()
-def test_in_bf16_they_differ_by_its_rounding():
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_in_bf16_they_differ_by_its_rounding(mask):
     decoder = gpt2().to(torch.bfloat16)
-    whole = walk(Steps(as_transformers(gpt2())))
+    whole = walk(Steps(as_transformers(gpt2())), mask)
     for steps in (GPT2Steps(decoder), Steps(as_transformers(decoder))):
-        for ours, exact in zip(walk(steps, dtype=torch.bfloat16), whole, strict=True):
+        for ours, exact in zip(walk(steps, mask, dtype=torch.bfloat16), whole, strict=True):
             torch.testing.assert_close(ours, exact, atol=0.05, rtol=0.05)
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("family", [GPT2Steps, Steps])
-def test_under_autocast_they_are_fine_enough(family):
+def test_under_autocast_they_are_fine_enough(family, mask):
     decoder = gpt2() if family is GPT2Steps else as_transformers(gpt2())
-    exact = walk(family(decoder))
+    exact = walk(family(decoder), mask)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = walk(family(decoder))
+        rounded = walk(family(decoder), mask)
     for ours, theirs in zip(rounded, exact, strict=True):
         torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
 

@@ -340,7 +340,10 @@ class TrainingConfig:
     evaluate_every: int = 500
     """Steps between evaluations on validation sentences; each can become the best checkpoint."""
     evaluate_sentences: int = 256
-    """Validation sentences decoded at each evaluation; at the end up to 128 are refined, to calibrate confidence."""
+    """Validation sentences decoded at each evaluation."""
+    calibration_sentences: int = 128
+    """How many of these, at most, and of the test sentences are refined at the end, which calibrates and judges
+    confidence and takes minutes on a CPU. 0: the inverter has no confidence."""
     test_sentences: int = 1000
     """Test sentences decoded for the final report."""
     sample_every: int = 500
@@ -396,6 +399,10 @@ class TrainingConfig:
         counts = ("evaluate_sentences", "test_sentences", "samples")
         for name in positive + often + counts:
             _require(getattr(self, name) > 0, f"training.{name} is {getattr(self, name)}; expected > 0")
+        _require(
+            self.calibration_sentences >= 0,
+            f"training.calibration_sentences is {self.calibration_sentences}; expected >= 0",
+        )
         _require(0 <= self.warmup < 1, f"training.warmup is {self.warmup}; expected a share from 0 to 1")
         for name, low, high in (("temperature", 0, float("inf")), ("top_k", 0, float("inf")), ("top_p", 0, 1)):
             value = getattr(self, f"sample_{name}")

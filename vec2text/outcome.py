@@ -21,22 +21,22 @@ from vec2text.inverter import Inverter
 from vec2text.refinement import refine
 from vec2text.storage import write_text_whole
 
-_REFINED = 128  # sentences, at most, that are refined at the end of a run, to calibrate confidence and to judge it
 _log = logging.getLogger(__name__)
 
 
 def judge(folder: Path, data: Data, config: TrainingConfig) -> dict[str, Any]:
     """Calibrate the best inverter, and judge it on test sentences, which nothing so far has seen; save all with it."""
     inverter = Inverter.from_pretrained(folder / "inverter")
-    if data.encoder is not None:
+    refined_by = data.encoder if config.calibration_sentences else None
+    if refined_by is not None:
         _log.info("calibrating confidence on validation sentences")
-        validation = data.held_out("validation", min(config.evaluate_sentences, _REFINED))
+        validation = data.held_out("validation", min(config.evaluate_sentences, config.calibration_sentences))
         with bar("calibrating") as show:
-            inverter.calibration = calibrate(inverter, data.encoder, *validation, show)
+            inverter.calibration = calibrate(inverter, refined_by, *validation, show)
     references, vectors = data.held_out("test", config.test_sentences)
     known = Known(data.corpus.texts, data.corpus.rows("train"), data.vectors)
     report, found = report_on(inverter, data.encoder, references, vectors, known, data.test.too_long)
-    if data.encoder is not None:
+    if refined_by is not None:
         report["confidence"] = _reliability(inverter, data, found, config)
     inverter.training_summary = {**inverter.training_summary, "test": report}
     inverter.save_pretrained(folder / "inverter")
@@ -79,7 +79,8 @@ def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: Trai
     _, vectors = data.held_out("test", config.test_sentences)
     sure = inverter.confidences(inverter.rows(vectors), plain.reconstructions, plain.similarities)
     assert sure is not None  # it has just been calibrated
-    references, vectors = data.held_out("test", min(config.evaluate_sentences, config.test_sentences, _REFINED))
+    count = min(config.evaluate_sentences, config.test_sentences, config.calibration_sentences)
+    references, vectors = data.held_out("test", count)
     with bar("refining test sentences") as show:
         found = refine(inverter, data.encoder, vectors, show=show)
     refined = np.array([result.confidence for result in found])

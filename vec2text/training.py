@@ -133,11 +133,11 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
     if checkpoint.exists():
         saved, drafts = load_checkpoint(checkpoint, inverter, optimizers)
         progress = Progress.from_dict(saved)
-    model = accelerator.prepare(inverter)
     log = RunLog(folder, progress.step, silent=not accelerator.is_main_process)
     if progress.step:
         log.say(f"going on from step {progress.step:,} ({progress.seconds / 60:.1f} minutes so far)")
     try:
+        model = accelerator.prepare(inverter)
         run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
         if run.drafts is not None and drafts:
             run.drafts.restore(drafts)
