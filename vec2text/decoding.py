@@ -121,7 +121,7 @@ def _one_by_one(
             logits = only(allowed, logits, ids[alive, :step])
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
-        chosen = logits.max(-1).indices if draws is None else _sample(logits, draws[alive, step], options)
+        chosen = _likeliest_one(logits) if draws is None else _sample(logits, draws[alive, step], options)
         if given is not None:
             chosen = torch.where(given[alive, step] < 0, chosen, given[alive, step])
         chosen = chosen.masked_fill(ended, end_id)
@@ -136,6 +136,13 @@ def _one_by_one(
             steps.keep(kept)
         inputs = decoder.get_input_embeddings()(chosen).unsqueeze(1)  # (alive, 1, H)
     return ids
+
+
+def _likeliest_one(logits: torch.Tensor) -> torch.Tensor:
+    """Of each row (B, V) the place of the greatest, the first where there are several: (B,)."""
+    if logits.device.type == "cpu":  # numpy looks at many at a time, torch at one
+        return torch.from_numpy(logits.numpy().argmax(-1))
+    return logits.max(-1).indices
 
 
 def _widest(device: torch.device) -> torch.dtype:
