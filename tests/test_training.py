@@ -128,7 +128,7 @@ def test_an_inverter_is_trained_again_as_the_first_time(data, new_inverter, tmp_
     seen, project = [], Projection.forward
 
     def spied(self: Projection, vectors: torch.Tensor) -> torch.Tensor:
-        seen.append(torch.is_autocast_enabled("cpu"))
+        seen.append(torch.is_autocast_enabled(vectors.device.type))
         return project(self, vectors)
 
     monkeypatch.setattr(Projection, "forward", spied)
