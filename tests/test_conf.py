@@ -21,7 +21,17 @@ FILLED = {
     "python": ["encoder.name=some:thing"],
     "precomputed": ["data.paths=[pairs.npz]"],
 }
-for name in ("adapt", "everyday", "minilm_en", "labse_gpt2", "koziev", "koziev_linear", "geia", "prefix16_mlp"):
+for name in (
+    "adapt",
+    "everyday",
+    "minilm_en",
+    "minilm_en_on",
+    "labse_gpt2",
+    "koziev",
+    "koziev_linear",
+    "geia",
+    "prefix16_mlp",
+):
     FILLED[name] = ["data.paths=[some.txt]"]
 
 
@@ -106,6 +116,16 @@ CONTRADICTIONS = [
     (lambda: DataConfig(["a"], dataset_config="b"), "dataset_config has no effect"),
     (lambda: DataConfig(["a"], test=0.7), r"data\.test is 0\.7"),
     (lambda: DataConfig(["a"], min_words=5, max_words=4), "min_words is 5 and data.max_words is 4"),
+    (lambda: DataConfig(["a"], splice_words=9), "splice_words is 9, but there are no splices"),
+    (
+        lambda: DataConfig(["a"], splices=1, splice_words=9, max_words=8),
+        r"splice_words is 9; .*at most data\.max_words \(8\)",
+    ),
+    (
+        lambda: DataConfig(["a"], splices=1, splice_words=2, min_words=3),
+        "splice_words is 2; expected at least data.min",
+    ),
+    (lambda: DataConfig(["a"], splices=1, splice_words=0), "splice_words is 0; expected > 0"),
     (lambda: DataConfig(["a"], limit=0), r"data\.limit is 0"),
     (lambda: DecoderConfig("scratch"), r"decoder\.hidden_size is needed"),
     (lambda: DecoderConfig("gpt2", layers=3), r"decoder\.layers has no effect"),

@@ -371,7 +371,9 @@ def test_splices_are_a_corpus_of_their_own_and_none_is_held_out(build):
     assert 0 < len(made.texts) <= round(0.5 * len(rows))
     assert made.texts.path != corpus.texts.path
     assert set(made.splits.tolist()) == {0}
-    assert max(len(text.split()) for text in made.texts) <= 10
+    assert max(len(text.split()) for text in made.texts) == 10
+    short = splice_corpus(corpus, rows, replace(config, splice_words=9))
+    assert max(len(text.split()) for text in short.texts) == 9
     others = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
     assert not others & {sentence_key(text) for text in made.texts}
 

@@ -147,6 +147,8 @@ class DataConfig:
     splices: float = 0.0
     """So many splices a training sentence are learned from too, but in the last fifth of a run: texts made of the
     beginning of one sentence and the end of another. For long runs: what would be learned again and again is new."""
+    splice_words: int | None = None
+    """Splices have at most so many words; null: as sentences, max_words. Fewer turn a run to shorter texts."""
     max_tokens: int = 64
     """Sentences of more GPT tokens are dropped and counted; also the longest text that inversion writes."""
     validation: float = 0.01
@@ -169,12 +171,21 @@ class DataConfig:
             share = getattr(self, name)
             _require(0 < share < 0.5, f"data.{name} is {share}; expected a share between 0 and 0.5")
         _require(self.splices >= 0, f"data.splices is {self.splices}; expected >= 0")
-        for name in ("limit", "max_words", "max_characters", "max_tokens", "min_words"):
+        for name in ("limit", "max_words", "max_characters", "max_tokens", "min_words", "splice_words"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"data.{name} is {value}; expected > 0")
         _require(
+            self.splice_words is None or self.splices > 0,
+            f"data.splice_words is {self.splice_words}, but there are no splices: give data.splices too",
+        )
+        _require(
             self.max_words is None or self.min_words <= self.max_words,
             f"data.min_words is {self.min_words} and data.max_words is {self.max_words}: no sentence can satisfy both",
+        )
+        _require(
+            self.splice_words is None or self.min_words <= self.splice_words <= (self.max_words or self.splice_words),
+            f"data.splice_words is {self.splice_words}; expected at least data.min_words ({self.min_words}) and at most "
+            f"data.max_words ({self.max_words})",
         )
 
 

@@ -234,7 +234,8 @@ def splice_corpus(
     count = round(config.splices * len(rows))
     texts = (corpus.texts[row] for row in rows)
     with _Written(Path(config.cache)) as written:
-        for text in splices(texts, count, min_words=config.min_words, max_words=config.max_words):
+        longest = config.splice_words or config.max_words
+        for text in splices(texts, count, min_words=config.min_words, max_words=longest):
             wrong = _length_fault(text, config) or (fault(text) if fault else None)
             if not wrong and sentence_key(text) not in held_out:
                 written.add(text)
