@@ -371,9 +371,7 @@ def test_splices_are_a_corpus_of_their_own_and_none_is_held_out(build):
     assert 0 < len(made.texts) <= round(0.5 * len(rows))
     assert made.texts.path != corpus.texts.path
     assert set(made.splits.tolist()) == {0}
-    assert max(len(text.split()) for text in made.texts) == 10
-    short = splice_corpus(corpus, rows, replace(config, splice_words=9))
-    assert max(len(text.split()) for text in short.texts) == 9
+    assert max(len(text.split()) for text in made.texts) <= 10
     others = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
     assert not others & {sentence_key(text) for text in made.texts}
 
@@ -386,6 +384,14 @@ def test_a_splice_that_is_a_held_out_sentence_is_left_out(build):
     config = DataConfig(["x.txt"], splices=5, cache=str(corpus.texts.path.parent))
     made = splice_corpus(replace(corpus, splits=splits), np.array([0, 1]), config)
     assert list(made.texts) == ["we went to the old harbour"]
+
+
+def test_longer_splices_than_are_wanted_are_left_out(build):
+    corpus = build(["we went to the shop yesterday", "they and all of us drove to the old harbour", *OTHERS])
+    config = DataConfig(["x.txt"], splices=5, cache=str(corpus.texts.path.parent))
+    both = ["they and all of us drove to the shop yesterday", "we went to the old harbour"]
+    assert sorted(splice_corpus(corpus, np.array([0, 1]), config).texts) == both
+    assert list(splice_corpus(corpus, np.array([0, 1]), replace(config, splice_words=9)).texts) == both[1:]
 
 
 def test_splices_that_the_encoder_cannot_read_are_left_out(build):

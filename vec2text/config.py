@@ -184,8 +184,8 @@ class DataConfig:
         )
         _require(
             self.splice_words is None or self.min_words <= self.splice_words <= (self.max_words or self.splice_words),
-            f"data.splice_words is {self.splice_words}; expected at least data.min_words ({self.min_words}) and at most "
-            f"data.max_words ({self.max_words})",
+            f"data.splice_words is {self.splice_words}; expected at least data.min_words ({self.min_words}) "
+            f"and at most data.max_words ({self.max_words})",
         )
 
 
