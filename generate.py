@@ -69,7 +69,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="shortest text")
     choice.add_argument("--max-new-tokens", type=int, metavar="N", help="longest text (default: longest trained on)")
     choice.add_argument("--seed", type=int, help="of sampling: the same seed gives the same texts")
-    choice.add_argument("--batch-size", type=int, default=256, metavar="N", help="vectors decoded at a time (256)")
+    choice.add_argument(
+        "--batch-size", type=int, default=256, metavar="N", help="vectors decoded at a time (256); a GPU wants 1024"
+    )
     known = parser.add_argument_group("constraints: what is known of every text, with and without --refine")
     known.add_argument(
         "--starts-with",

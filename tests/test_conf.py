@@ -52,6 +52,12 @@ def options(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def test_the_inverter_in_the_package_is_trained_on_with_short_splices():
+    config = composed("experiment=minilm_en_on", "data.paths=[some.txt]")
+    assert (config.decoder.name, config.decoder.layers, config.projection.prefix_length) == ("bundled", None, 8)
+    assert (config.data.splices, config.data.splice_words, config.data.max_words) == (1.6, 16, 28)
+
+
 @pytest.mark.parametrize("projection", options("projection"))
 @pytest.mark.parametrize("decoder", options("decoder"))
 def test_every_decoder_takes_every_projection(decoder, projection):
@@ -117,14 +123,12 @@ CONTRADICTIONS = [
     (lambda: DataConfig(["a"], test=0.7), r"data\.test is 0\.7"),
     (lambda: DataConfig(["a"], min_words=5, max_words=4), "min_words is 5 and data.max_words is 4"),
     (lambda: DataConfig(["a"], splice_words=9), "splice_words is 9, but there are no splices"),
+    (lambda: DataConfig(["a"], splices=1, splice_words=9, max_words=8), r"9; expected at most data\.max_words \(8\)$"),
     (
-        lambda: DataConfig(["a"], splices=1, splice_words=9, max_words=8),
-        r"splice_words is 9; .*at most data\.max_words \(8\)",
+        lambda: DataConfig(["a"], splices=1, splice_words=2),
+        "splice_words is 2; expected at least 3: a splice has a word",
     ),
-    (
-        lambda: DataConfig(["a"], splices=1, splice_words=2, min_words=3),
-        "splice_words is 2; expected at least data.min",
-    ),
+    (lambda: DataConfig(["a"], splices=1, splice_words=4, min_words=5), "4; expected at least 5: .*min_words is 5$"),
     (lambda: DataConfig(["a"], splices=1, splice_words=0), "splice_words is 0; expected > 0"),
     (lambda: DataConfig(["a"], limit=0), r"data\.limit is 0"),
     (lambda: DecoderConfig("scratch"), r"decoder\.hidden_size is needed"),

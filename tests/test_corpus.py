@@ -404,6 +404,8 @@ def test_splices_that_the_encoder_cannot_read_are_left_out(build):
 def test_sentences_that_share_nothing_are_refused(build):
     corpus = build(["one two three", "four five six", *OTHERS])
     config = DataConfig(["x.txt"], splices=1, cache=str(corpus.texts.path.parent))
-    with pytest.raises(ValueError, match=r"^data\.splices is 1, but no two of 2 sentences share two words[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^data\.splices is 1, but of 2 sentences no splice can be made[^\n]*$"):
         splice_corpus(corpus, np.array([0, 1]), config)
+    with pytest.raises(ValueError, match=r"no splice of at most 4 words can be made"):
+        splice_corpus(corpus, np.array([0, 1]), replace(config, splice_words=4))
     assert not list(corpus.texts.path.parent.glob(".texts-*"))

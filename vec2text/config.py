@@ -182,10 +182,15 @@ class DataConfig:
             self.max_words is None or self.min_words <= self.max_words,
             f"data.min_words is {self.min_words} and data.max_words is {self.max_words}: no sentence can satisfy both",
         )
+        least = max(3, self.min_words)
         _require(
-            self.splice_words is None or self.min_words <= self.splice_words <= (self.max_words or self.splice_words),
-            f"data.splice_words is {self.splice_words}; expected at least data.min_words ({self.min_words}) "
-            f"and at most data.max_words ({self.max_words})",
+            self.splice_words is None or self.splice_words >= least,
+            f"data.splice_words is {self.splice_words}; expected at least {least}: a splice has a word and two "
+            f"that are shared, and data.min_words is {self.min_words}",
+        )
+        _require(
+            self.splice_words is None or self.max_words is None or self.splice_words <= self.max_words,
+            f"data.splice_words is {self.splice_words}; expected at most data.max_words ({self.max_words})",
         )
 
 

@@ -233,17 +233,18 @@ def splice_corpus(
     held_out = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
     count = round(config.splices * len(rows))
     texts = (corpus.texts[row] for row in rows)
+    longest = config.splice_words or config.max_words
     with _Written(Path(config.cache)) as written:
-        longest = config.splice_words or config.max_words
         for text in splices(texts, count, min_words=config.min_words, max_words=longest):
             wrong = _length_fault(text, config) or (fault(text) if fault else None)
             if not wrong and sentence_key(text) not in held_out:
                 written.add(text)
     kept = len(written.lines)
     if not kept:
+        most = f" of at most {longest} words" if longest else ""
         raise ValueError(
-            f"data.splices is {config.splices:g}, but no two of {len(rows):,} sentences share two words in a row: "
-            "leave it at 0"
+            f"data.splices is {config.splices:g}, but of {len(rows):,} sentences no splice{most} can be made, for "
+            "which two must share two words in a row: leave it at 0, or allow longer ones"
         )
     counts = {"read": kept, "train": kept, "validation": 0, "test": 0}
     return Corpus(written.lines, np.zeros(kept, np.uint8), counts, written.digest, False, np.arange(kept))
