@@ -362,11 +362,11 @@ def test_a_corpus_that_is_gone_or_changed_is_not_opened(build, tmp_path, sentenc
 OTHERS = [f"other{i}" for i in range(30)]
 
 
-def test_splices_are_a_corpus_of_their_own_and_none_is_held_out(build):
+def test_splices_are_a_corpus_of_their_own_and_none_is_held_out(build, tmp_path):
     pairs = itertools.product(range(12), range(12))
     corpus = build([f"this is what {a} said to the people of {b}" for a, b in pairs if (a + b) % 2], validation=0.3)
     rows = corpus.rows("train")
-    config = DataConfig(["x.txt"], splices=0.5, max_words=10, cache=str(corpus.texts.path.parent))
+    config = DataConfig([str(tmp_path / "a.txt")], splices=0.5, max_words=10, cache=str(tmp_path / "cache"))
     made = splice_corpus(corpus, rows, config)
     assert 0 < len(made.texts) <= round(0.5 * len(rows))
     assert made.texts.path != corpus.texts.path
@@ -392,6 +392,34 @@ def test_longer_splices_than_are_wanted_are_left_out(build):
     both = ["they and all of us drove to the shop yesterday", "we went to the old harbour"]
     assert sorted(splice_corpus(corpus, np.array([0, 1]), config).texts) == both
     assert list(splice_corpus(corpus, np.array([0, 1]), replace(config, splice_words=9)).texts) == both[1:]
+
+
+SHORT, LONG = ["we went to the old harbour"], "they and all of us drove to the old harbour"
+
+
+@pytest.mark.parametrize(
+    ("texts", "changed", "expected"),
+    [
+        (["we went to the shop yesterday", *OTHERS, LONG, LONG.upper()], {}, SHORT),
+        (["we went to the shop yesterday", *OTHERS, LONG], {"max_words": None, "max_characters": 30}, SHORT),
+        (["we went to the shop yesterday", *OTHERS, "on " * 90 + LONG], {}, SHORT),
+        (["we went to the shop yesterday", *OTHERS, "on " * 91 + LONG], {}, None),
+        (["we went to the shop yesterday", *OTHERS, LONG], {"validation": 0.49, "test": 0.49}, None),
+        (["we went to the shop yesterday", *OTHERS, LONG], {"limit": 31}, None),
+        (["we went to the shop yesterday", *OTHERS, LONG, "the last"], {"limit": 32}, SHORT),
+    ],
+    ids=["words", "characters", "100 words", "101 words", "held out", "after the limit", "before the limit"],
+)
+def test_sentences_too_long_to_be_learned_from_are_spliced(build, tmp_path, texts, changed, expected):
+    options = {"splices": 5, "max_words": 8, "cache": str(tmp_path / "cache"), **changed}
+    config = DataConfig([str(tmp_path / "a.txt")], **options)
+    corpus = build(texts, **{**options, "validation": 0.2, "test": 0.2})
+    first = np.array([0])
+    if expected is None:
+        with pytest.raises(ValueError, match="no splice"):
+            splice_corpus(corpus, first, config)
+    else:
+        assert list(splice_corpus(corpus, first, config).texts) == expected
 
 
 def test_splices_that_the_encoder_cannot_read_are_left_out(build):
