@@ -398,28 +398,39 @@ SHORT, LONG = ["we went to the old harbour"], "they and all of us drove to the o
 
 
 @pytest.mark.parametrize(
-    ("texts", "changed", "expected"),
+    ("others", "changed", "expected"),
     [
-        (["we went to the shop yesterday", *OTHERS, LONG, LONG.upper()], {}, SHORT),
-        (["we went to the shop yesterday", *OTHERS, LONG], {"max_words": None, "max_characters": 30}, SHORT),
-        (["we went to the shop yesterday", *OTHERS, "on " * 90 + LONG], {}, SHORT),
-        (["we went to the shop yesterday", *OTHERS, "on " * 91 + LONG], {}, None),
-        (["we went to the shop yesterday", *OTHERS, LONG], {"validation": 0.49, "test": 0.49}, None),
-        (["we went to the shop yesterday", *OTHERS, LONG], {"limit": 31}, None),
-        (["we went to the shop yesterday", *OTHERS, LONG, "the last"], {"limit": 32}, SHORT),
+        ([LONG, LONG + "!"], {}, SHORT),
+        ([LONG], {"max_words": None, "max_characters": 30}, SHORT),
+        (["on " * 185 + LONG], {}, SHORT),
+        (["on " * 186 + LONG], {}, None),
+        (["they drove to the old harbour"], {}, None),
+        ([LONG], {"validation": 0.49, "test": 0.01}, None),
+        ([LONG], {"validation": 0.01, "test": 0.4999}, None),
+        ([LONG], {"limit": 31}, None),
+        (["a b c d e f g h i", "one more", LONG, "the last"], {"limit": 33}, SHORT),
+        (["a b c d e f g h i", "one more", "the last", LONG], {"limit": 33}, None),
+        (["a b c d e f g h i", "r s t u v w x y z", LONG], {}, None),
     ],
-    ids=["words", "characters", "100 words", "101 words", "held out", "after the limit", "before the limit"],
+    ids=[
+        *("words", "characters", "600 characters", "more characters", "not too long", "validation", "test"),
+        *("after the limit", "before the limit", "just after the limit", "as many as of the others"),
+    ],
 )
-def test_sentences_too_long_to_be_learned_from_are_spliced(build, tmp_path, texts, changed, expected):
+def test_sentences_too_long_to_be_learned_from_are_spliced(build, tmp_path, others, changed, expected):
     options = {"splices": 5, "max_words": 8, "cache": str(tmp_path / "cache"), **changed}
     config = DataConfig([str(tmp_path / "a.txt")], **options)
-    corpus = build(texts, **{**options, "validation": 0.2, "test": 0.2})
-    first = np.array([0])
+    corpus = build(
+        ["we went to the shop yesterday", *OTHERS, *others],
+        **{**options, "validation": 0.2, "test": 0.2},
+    )
+    assert config.limit is None or len(corpus.texts) == config.limit
+    rows = np.array([0, 1])
     if expected is None:
         with pytest.raises(ValueError, match="no splice"):
-            splice_corpus(corpus, first, config)
+            splice_corpus(corpus, rows, config)
     else:
-        assert list(splice_corpus(corpus, first, config).texts) == expected
+        assert list(splice_corpus(corpus, rows, config).texts) == expected
 
 
 def test_splices_that_the_encoder_cannot_read_are_left_out(build):
@@ -432,7 +443,7 @@ def test_splices_that_the_encoder_cannot_read_are_left_out(build):
 def test_sentences_that_share_nothing_are_refused(build):
     corpus = build(["one two three", "four five six", *OTHERS])
     config = DataConfig(["x.txt"], splices=1, cache=str(corpus.texts.path.parent))
-    with pytest.raises(ValueError, match=r"^data\.splices is 1, but of 2 sentences no splice can be made[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^data\.splices is 1, but of the sentences no splice can be made[^\n]*$"):
         splice_corpus(corpus, np.array([0, 1]), config)
     with pytest.raises(ValueError, match=r"no splice of at most 4 words can be made"):
         splice_corpus(corpus, np.array([0, 1]), replace(config, splice_words=4))

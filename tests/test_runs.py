@@ -80,6 +80,21 @@ def test_a_run_learns_from_splices_until_its_last_fifth(config, monkeypatch, tmp
     assert max(place for size, place in seen if size == both) >= alone
 
 
+def test_splices_that_changed_under_a_run_are_refused(config, tmp_path):
+    lines = (Path(__file__).parent.parent / "data" / "sentences.en.txt").read_text(encoding="utf-8").splitlines()[:400]
+    longer = [line for line in lines if len(line.split()) > 9]
+    texts = tmp_path / "some.txt"
+    texts.write_text("\n".join(lines), encoding="utf-8")
+    given = replace(config, data=replace(config.data, paths=[str(texts)], splices=0.5, max_words=9))
+    runs.train(given)
+    (tmp_path / "runs" / "a" / "results.json").unlink()
+    runs.train(given)
+    (tmp_path / "runs" / "a" / "results.json").unlink()
+    texts.write_text("\n".join(line for line in lines if line not in longer), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"the splices have changed since .*a was started[^\n]*$"):
+        runs.train(given)
+
+
 def test_a_loaded_gpt2_with_a_frozen_decoder_trains(config, gpt2):
     data = replace(config.data, max_tokens=40)
     report = runs.train(replace(config, data=data, decoder=DecoderConfig(str(gpt2), "projection_only")))

@@ -141,13 +141,13 @@ class DataConfig:
     min_words: int = 1
     """Sentences of fewer words are dropped and counted."""
     max_words: int | None = None
-    """Sentences of more words are dropped and counted, never cut."""
+    """Sentences of more words are dropped and counted, never cut; splices are made of them."""
     max_characters: int | None = None
-    """Sentences of more characters are dropped and counted, never cut."""
+    """Sentences of more characters are dropped and counted, never cut; splices are made of them."""
     splices: float = 0.0
     """So many splices a training sentence are learned from too, but in the last fifth of a run: texts made of the
-    beginning of one sentence and the end of another, also of such as are too long to be learned from themselves. For
-    long runs: what would be learned again and again is new."""
+    beginning of one sentence and the end of another, of those too that max_words and max_characters drop (up to 600
+    characters). For long runs: what would be learned again and again is new."""
     splice_words: int | None = None
     """Splices have at most so many words; null: as sentences, max_words. Fewer turn a run to shorter texts."""
     max_tokens: int = 64

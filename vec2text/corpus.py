@@ -20,7 +20,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from vec2text.sentences import normalise, sentence_key
 from vec2text.splices import splices
 
 SPLITS = ("train", "validation", "test")
-_LONGEST = 100  # words of a sentence that is spliced: more is no sentence, and all words are in memory
+_LONGEST = 600  # characters of a sentence that is spliced: more are hardly one, and all words are in memory
 _log = logging.getLogger(__name__)
 
 
@@ -221,13 +221,14 @@ def splice_corpus(
 ) -> Corpus:
     """Splices (see `vec2text.splices`) of some sentences, all of them in the split `train`.
 
-    Of sentences too, up to `_LONGEST` words, that are too long to be learned from; for these the source is read again.
-    None is a sentence of another split. They are written to the cache folder, as sentences are.
+    Of others too, up to as many: of the split `train`, and dropped because they are too long to be learned from. For
+    these the source is read again. No splice is a sentence of another split. They are written to the cache folder, as
+    sentences are.
 
     Args:
         corpus: of the sentences.
         rows: which of them are spliced.
-        config: how many splices, and the limits that hold for sentences.
+        config: the source, as for `build_corpus`, how many splices, and the limits that hold for sentences.
         fault: as for `build_corpus`.
 
     Raises:
@@ -235,7 +236,7 @@ def splice_corpus(
     """
     held_out = {sentence_key(corpus.texts[row]) for split in SPLITS[1:] for row in corpus.rows(split)}
     count = round(config.splices * len(rows))
-    texts = chain((corpus.texts[row] for row in rows), _too_long(corpus, config))
+    texts = chain((corpus.texts[row] for row in rows), islice(_too_long(corpus, config), len(rows)))
     longest = config.splice_words or config.max_words
     with _Written(Path(config.cache)) as written:
         for text in splices(texts, count, min_words=config.min_words, max_words=longest):
@@ -246,25 +247,25 @@ def splice_corpus(
     if not kept:
         most = f" of at most {longest} words" if longest else ""
         raise ValueError(
-            f"data.splices is {config.splices:g}, but of {len(rows):,} sentences no splice{most} can be made, for "
-            "which two must share two words in a row: leave it at 0, or allow longer ones"
+            f"data.splices is {config.splices:g}, but of the sentences no splice{most} can be made, for which two must "
+            "share two words in a row: leave it at 0, or allow longer ones"
         )
     counts = {"read": kept, "train": kept, "validation": 0, "test": 0}
     return Corpus(written.lines, np.zeros(kept, np.uint8), counts, written.digest, False, np.arange(kept))
 
 
 def _too_long(corpus: Corpus, config: DataConfig) -> Iterator[str]:
-    """Each once, the sentences of the source that are of the split `train` and were dropped for their length alone."""
+    """Each once, sentences of the split `train` that `build_corpus` dropped: they are longer than `config` allows."""
     if config.max_words is None and config.max_characters is None:
         return
     seen: set[int] = set()
     for row, raw in enumerate(read_texts(config)):
         text = normalise(raw)
-        key = sentence_key(text)
-        fine = text.count(" ") < _LONGEST and _length_fault(text, config) == "too_long" and key not in seen
-        if fine and split_of(key, config.validation, config.test) == 0:
-            seen.add(key)
-            yield text
+        if len(text) <= _LONGEST and _length_fault(text, config) == "too_long":
+            key = sentence_key(text)
+            if key not in seen and split_of(key, config.validation, config.test) == 0:
+                seen.add(key)
+                yield text
         if corpus.limited and row == corpus.sources[-1]:  # where the corpus ends
             return
 

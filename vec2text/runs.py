@@ -136,6 +136,7 @@ def _fit(material: Material, folder: Path, state: PartialState, merged: Inverter
         assert material.encoder is not None
         with state.main_process_first():
             made = splice_corpus(corpus, rows["train"], config.data, getattr(material.encoder, "fault", None))
+            _same_splices(folder, made)
             spliced = made, encode_corpus(made, material.encoder, config.data.cache, material.fingerprint)
     longest = config.data.max_tokens
     examples = {name: Examples(corpus, some, vectors, inverter.tokenizer, longest) for name, some in rows.items()}
@@ -153,7 +154,7 @@ def _fit(material: Material, folder: Path, state: PartialState, merged: Inverter
     data = Data(corpus, vectors, encoder=material.encoder, **examples)
     if spliced is not None:
         more = Examples(spliced[0], spliced[0].rows("train"), spliced[1], inverter.tokenizer, longest)
-        _log.info("%s splices of them", f"{len(more):,}")
+        _log.info("%s splices", f"{len(more):,}")
         data = replace(data, spliced=data.train.followed_by(more))
     fit(inverter, data, config.training, folder)
     del inverter  # the judged one takes its place in memory
@@ -230,3 +231,15 @@ def _same_data(folder: Path, corpus: Corpus, first: np.ndarray) -> None:
         return
     kept = {"digest": corpus.digest, "counts": corpus.counts, "vectors": sample.round(6).tolist()}
     write_text_whole(record, json.dumps(kept))
+
+
+def _same_splices(folder: Path, splices: Corpus) -> None:
+    """Refuse to go on with a run whose splices have changed, as they do with sentences that are not in the corpus."""
+    record = folder / "corpus.json"
+    known = json.loads(record.read_text(encoding="utf-8"))
+    if known.setdefault("splices", splices.digest) != splices.digest:
+        raise ValueError(
+            f"the splices have changed since {folder} was started, and so have sentences that are too long to be "
+            "learned from but are spliced: give another name=..., or bring the old ones back"
+        )
+    write_text_whole(record, json.dumps(known))
