@@ -15,6 +15,7 @@ def test_the_schedule_rises_then_falls_to_zero():
     assert (np.diff(rates[:11]) > 0).all()
     assert (np.diff(rates[10:]) < 0).all()
     assert schedule(0.0, 0.0) == 1
+    assert max(schedule(share, 0.1) for share in np.linspace(0.0999, 0.1, 101)) == 1  # never above, where it turns
 
 
 def test_projection_and_gpt_have_their_own_learning_rates(inverter):

@@ -105,4 +105,4 @@ def _matrices(decoder: Any) -> list[nn.Parameter]:
 
 def schedule(share: float, warmup: float) -> float:
     """Factor of the learning rate: up to 1 in `warmup` of the budget, then linearly to 0."""
-    return min((share + 1e-4) / warmup if warmup else 1.0, (1 - share) / (1 - warmup))
+    return min(1.0, (share + 1e-4) / warmup if warmup else 1.0, (1 - share) / (1 - warmup))
