@@ -237,9 +237,10 @@ def _same_splices(folder: Path, splices: Corpus) -> None:
     """Refuse to go on with a run whose splices have changed, as they do with sentences that are not in the corpus."""
     record = folder / "corpus.json"
     known = json.loads(record.read_text(encoding="utf-8"))
-    if known.setdefault("splices", splices.digest) != splices.digest:
+    if "splices" not in known:
+        write_text_whole(record, json.dumps({**known, "splices": splices.digest}))
+    elif known["splices"] != splices.digest:
         raise ValueError(
             f"the splices have changed since {folder} was started, and so have sentences that are too long to be "
             "learned from but are spliced: give another name=..., or bring the old ones back"
         )
-    write_text_whole(record, json.dumps(known))
