@@ -141,9 +141,9 @@ class DataConfig:
     min_words: int = 1
     """Sentences of fewer words are dropped and counted."""
     max_words: int | None = None
-    """Sentences of more words are dropped and counted, never cut; where there are splices, they are made of them too."""
+    """Sentences of more words are dropped and counted, never cut; splices, if any, are made of them too."""
     max_characters: int | None = None
-    """Sentences of more characters are dropped and counted, never cut; splices are made of them too."""
+    """Sentences of more characters are dropped and counted, never cut; splices, if any, are made of them too."""
     splices: float = 0.0
     """So many splices a training sentence are learned from too, but in the last fifth of a run: texts made of the
     beginning of one sentence and the end of another, of those too that max_words and max_characters drop (up to 600
