@@ -21,6 +21,14 @@ def test_the_precision_of_a_device_is_its_own(monkeypatch):
     assert not bf16("auto", "cpu")
 
 
+@pytest.mark.parametrize(("tiles", "dot_products"), [(True, False), (False, True), (False, False)])
+def test_a_cpu_multiplies_bf16_fast_with_either_of_two_instructions(monkeypatch, tiles, dot_products):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: dot_products)
+    assert bf16("auto", "cpu") == (tiles or dot_products)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts page faults as Linux does")
 def test_memory_that_is_freed_is_kept_for_a_while():
     script = """

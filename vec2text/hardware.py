@@ -39,7 +39,7 @@ def bf16(precision: str, device: str) -> bool:
     if device != "cpu":
         return False
     capabilities = torch.backends.cpu.get_cpu_capability()
-    return capabilities == "AVX512" and torch.cpu._is_amx_tile_supported()
+    return capabilities == "AVX512" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 _TRIM, _MMAP = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes, with what it makes of them by itself:
