@@ -32,6 +32,39 @@ def test_loss_and_gradients_are_those_of_torch(problem, with_bias):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_tokens_count_by_their_shares(problem, with_bias):
+    hidden, weight, bias, targets = problem
+    shares = torch.randn(len(targets))
+    results = []
+    for ours in (True, False):
+        leaves = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
+        shift = leaves[2] if with_bias else None
+        if ours:
+            loss = chunked_cross_entropy(leaves[0], leaves[1], shift, targets, shares)
+        else:
+            each = F.cross_entropy(F.linear(leaves[0], leaves[1], shift), targets, reduction="none")
+            loss = (each * shares).mean()
+        (3 * loss).backward()
+        results.append((loss.detach(), *(leaf.grad for leaf in leaves[: 2 + with_bias])))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_shares_of_one_change_nothing_in_bf16(problem, count):
+    results = []
+    for shares in (None, torch.ones(count)):
+        leaves = [tensor[:count].clone().requires_grad_() for tensor in (problem[0], problem[1])]
+        leaves[1] = problem[1].clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = chunked_cross_entropy(*leaves, None, problem[3][:count], shares)
+        loss.backward()
+        results.append((loss.detach(), *(leaf.grad for leaf in leaves)))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_frozen_output_layer_gets_no_gradient(problem):
     hidden, weight, _, targets = problem
     hidden.requires_grad_()

@@ -75,6 +75,10 @@ CASES = {
     "correction, muon and bf16": replace(
         QUICK, steps=16, correction_fraction=0.4, optimizer="muon", precision="bf16", accumulation=2
     ),
+    "rewards": replace(QUICK, reward_fraction=0.6, reward_samples=3, noise=0.1, accumulation=2),
+    "rewards, correction and bf16": replace(
+        QUICK, steps=16, correction_fraction=0.3, reward_fraction=0.5, precision="bf16"
+    ),
     "changed vectors": replace(QUICK, quantize=["int8", "binary"], truncate=[8], changed_share=0.5, accumulation=2),
     "splices": replace(QUICK, steps=14),
     "into a second epoch": replace(QUICK, steps=None, epochs=1.5, batch_tokens=800),
@@ -95,11 +99,11 @@ def test_a_run_that_died_ends_with_the_weights_of_one_that_did_not(case, data, n
 
     original = training._Run._step
 
-    def dying(self, batches, share):
+    def dying(self, *given):
         # Two steps after a checkpoint: they are done again. With correction, one that has drafts.
         if self.progress.step == (10 if corrects else 6):
             raise Died
-        return original(self, batches, share)
+        return original(self, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(training._Run, "_step", dying)
@@ -222,6 +226,33 @@ def test_what_was_learned_from_changed_vectors_too_comes_back_from_them(data, ne
     assert came_back["plain"] < came_back["changed"] == len(texts) == 8
 
 
+def test_own_texts_that_are_rewarded_come_closer(data, new_inverter, tmp_path):
+    inverter = new_inverter()
+    config = replace(QUICK, steps=120, evaluate_every=1000, sample_every=1000, checkpoint_every=1000)
+    fit(inverter, data, config, tmp_path / "first")
+    config = replace(config, steps=80, reward_fraction=1.0, learning_rate=2e-3, projection_learning_rate=2e-3)
+    fit(inverter, data, config, tmp_path / "then")
+    rows = read_jsonl(tmp_path / "then" / "metrics.jsonl")
+    found = [row["reward"] for row in rows if "reward" in row]
+    assert len(found) == 8
+    assert np.mean(found[-2:]) > 1.2 * np.mean(found[:2])
+    assert not any("loss/train" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("corrected", "rewarded"), [(0.0, 0.0), (0.0, 0.7), (0.0, 1.0), (0.5, 0.25), (0.3, 0.7), (0.05, 0.75)]
+)
+def test_steps_of_each_kind_are_as_many_as_was_asked(corrected, rewarded):
+    run = object.__new__(training._Run)
+    run.config = replace(QUICK, steps=1000, correction_fraction=corrected, reward_fraction=rewarded)
+    kinds = []
+    for step in range(1000):
+        run.progress = Progress(step=step)
+        kinds.append(run._kind(step / 1000))
+    assert kinds.count("loss/correction") == pytest.approx(1000 * corrected, abs=10)
+    assert kinds.count("reward") == pytest.approx(1000 * rewarded, abs=20)
+
+
 def test_a_truncation_that_keeps_all_is_refused(data, new_inverter, tmp_path):
     with pytest.raises(ValueError, match=r"training\.truncate is 32, but the encoder's vectors have 32 dimensions"):
         fit(new_inverter(), data, replace(QUICK, truncate=[32], changed_share=0.5), tmp_path)
@@ -287,10 +318,10 @@ def test_a_signal_saves_and_says_how_to_go_on(data, new_inverter, tmp_path, monk
     handlers = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     original = training._Run._step
 
-    def interrupted(self, batches, share):
+    def interrupted(self, *given):
         if self.progress.step == 5:
             os.kill(os.getpid(), number)
-        return original(self, batches, share)
+        return original(self, *given)
 
     whole = new_inverter()
     fit(whole, data, QUICK, tmp_path / "whole")

@@ -342,6 +342,11 @@ class TrainingConfig:
     correction_fraction: float = 0.0
     """Share of the training sentences, and of a run's steps, that teach to correct hypotheses. They start after 30% of
     the budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
+    reward_fraction: float = 0.0
+    """Share of a run's steps that reward the inverter's own texts for being like the sentence, instead of teaching the
+    sentence: less goes astray where it is unsure. For an inverter that can write already; such steps take longer."""
+    reward_samples: int | None = None
+    """Of reward_fraction: texts that are written for each vector, and compared; null: 6."""
     quantize: list[str] | None = None
     """Change training vectors as vector stores do: `int8` (in the ranges of the training vectors), `binary`, `fp16`."""
     truncate: list[int] | None = None
@@ -402,6 +407,20 @@ class TrainingConfig:
             0 <= self.correction_fraction <= 1 - CORRECTION_STARTS,
             f"training.correction_fraction is {self.correction_fraction}; expected 0 to {1 - CORRECTION_STARTS:g}, for "
             f"correction starts after {CORRECTION_STARTS:.0%} of the budget",
+        )
+        rest = 1 - self.correction_fraction
+        _require(
+            0 <= self.reward_fraction <= rest,
+            f"training.reward_fraction is {self.reward_fraction}; expected 0 to {rest:g}, what "
+            f"training.correction_fraction ({self.correction_fraction:g}) leaves",
+        )
+        _require(
+            self.reward_samples is None or self.reward_fraction > 0,
+            f"training.reward_samples is {self.reward_samples}, which has no effect without training.reward_fraction",
+        )
+        _require(
+            self.reward_samples is None or self.reward_samples > 1,
+            f"training.reward_samples is {self.reward_samples}; expected at least 2, which can be compared",
         )
         _one_of("training.precision", self.precision, ("auto", "bf16", "fp32"))
         _require(

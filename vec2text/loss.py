@@ -20,7 +20,11 @@ _ROWS = 256  # the last chunk's are rounded up to a multiple where a CPU compile
 
 
 def chunked_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean cross-entropy of `hidden @ weight.T + bias` against `targets`, a float32 scalar.
 
@@ -32,8 +36,10 @@ def chunked_cross_entropy(
         weight: (V, H).
         bias: (V,), or None.
         targets: (N,) token ids.
+        shares: (N,) float32, by which each token's cross-entropy is multiplied before the mean over N; they may be
+            negative. None: 1.
     """
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets)
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, shares)
     return loss
 
 
@@ -79,7 +85,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        shares: torch.Tensor | None,
     ) -> torch.Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -93,22 +104,29 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             last = count % chunk
             more = min(-last % _ROWS, chunk - last)
             states, targets = F.pad(states, (0, 0, 0, more)), F.pad(targets, (0, more))
+            shares = None if shares is None else F.pad(shares, (0, more))
         d_hidden = torch.empty_like(states) if wanted[0] else None
         for start in range(0, count, chunk):
             part, rows = targets[start : start + chunk], states[start : start + chunk]
             logits = F.linear(rows, matrix, None if bias is None else bias.to(dtype))  # (chunk, V)
             gradient, rest, log = _split(logits, part)
-            loss -= log[: count - start].sum()
+            share = None if shares is None else shares[start : start + chunk]  # (chunk,)
+            loss -= (log if share is None else log * share)[: count - start].sum()
             if any(wanted):
                 # Probabilities less the truth are the gradient of the logits.
                 gradient[torch.arange(len(part), device=part.device), part] = -rest.to(dtype)
                 gradient[count - start :] = 0  # what was added to the last chunk
+                if share is not None:  # of the states, which are fewer numbers than the logits
+                    share = share.to(dtype).unsqueeze(1)
+                    rows = rows * share
                 if d_hidden is not None:
-                    torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
+                    d_part = torch.mm(gradient, matrix, out=d_hidden[start : start + chunk])
+                    if share is not None:
+                        d_part *= share
                 if d_weight is not None:
                     d_weight += gradient.T @ rows
                 if d_bias is not None:
-                    d_bias += gradient.sum(0, dtype=torch.float32)
+                    d_bias += (gradient if share is None else gradient * share).sum(0, dtype=torch.float32)
         ctx.gradients = (None if d_hidden is None else d_hidden[:count], d_weight, d_bias)
         ctx.count, ctx.dtypes = count, (hidden.dtype, weight.dtype)
         return loss / count
@@ -121,5 +139,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None if d_hidden is None else d_hidden.to(ctx.dtypes[0]) * scale,
             None if d_weight is None else d_weight.to(ctx.dtypes[1]) * scale,
             None if d_bias is None else d_bias.to(ctx.dtypes[1]) * scale,
+            None,
             None,
         )

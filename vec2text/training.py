@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from vec2text.evaluation import Scores
 from vec2text.hardware import bf16, describe, kept_memory
 from vec2text.inverter import Inverter
 from vec2text.optimizer import make_optimizers, schedule
+from vec2text.rewards import rewarded
 from vec2text.robustness import Ranges, partly_changed
 from vec2text.runlog import RunLog
 from vec2text.signals import collected_signals
@@ -40,6 +41,8 @@ from vec2text.validation import Validation
 
 _KEPT = 0.2  # share of a GPU's free memory that the tokens and vectors of a split may take
 _GIVEN_BACK = 20  # steps, each time, after which memory that was freed goes back to the system
+_REWARD_SAMPLES = 6  # where it was not said how many
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fall evenly between 0 and 1
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
 _PREPARED = ("forward", "_original_forward", "_is_accelerate_prepared")
@@ -184,8 +187,9 @@ class _Run:
             examples.few_shapes = few_shapes
         self.drafts = self._drafts() if config.correction_fraction else None
         self.validation = Validation(inverter, data, config, accelerator.autocast)
-        self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # kind, loss and norm of steps since `_read`
-        self.window: dict[str, list[float]] = {}  # losses, by kind, since the last line of the log
+        # Of steps since `_read`: kind, loss (or the reward of own texts) and the gradient's norm.
+        self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        self.window: dict[str, list[float]] = {}  # the same, by kind, since the last line of the log
         config.check_dimension(inverter.fingerprint.dimension)
         self.ranges = Ranges.of(data.train.sample(_RANGED)) if config.changed_share else None
         self.total_steps = config.steps
@@ -200,14 +204,14 @@ class _Run:
         batches, corrections = self._batches(), self._corrections()
         started, spent = time.monotonic(), progress.seconds
         while (share := self._share()) < 1:
-            corrects = self._corrects(share)
-            loss, norm = self._step(corrections if corrects else batches, share)
-            self.unread.append(("correction" if corrects else "train", loss, norm))
+            kind = self._kind(share)
+            loss, norm = self._step(corrections if kind == "loss/correction" else batches, share, kind)
+            self.unread.append((kind, loss, norm))
             progress.step += 1
             progress.seconds = spent + time.monotonic() - started
             if progress.step % 10 == 0:
                 self._read()
-                losses = {f"loss/{kind}": float(np.mean(values)) for kind, values in self.window.items()}
+                losses = {kind: float(np.mean(values)) for kind, values in self.window.items()}
                 self.window = {}
                 self.log.progress(share, self._line(losses))
                 rates = {f"learning rate/{group['name']}": group["lr"] for group in self.groups}
@@ -240,11 +244,11 @@ class _Run:
             raise TrainingStopped(stopped, progress.step)
 
     def _step(
-        self, batches: Iterator[tuple[Batch, Hypotheses | None]], share: float
+        self, batches: Iterator[tuple[Batch, Hypotheses | None]], share: float, kind: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimiser step over `accumulation` batches; returns the mean loss and the gradient's norm.
+        """One optimiser step over `accumulation` batches; returns the mean loss, or reward, and the gradient's norm.
 
-        Nothing here waits for a GPU, so that it always has the next step's work before it.
+        Nothing here waits for a GPU but the writing of own texts, so that it always has the next step's work before it.
         """
         config, accelerator = self.config, self.accelerator
         for group in self.groups:
@@ -256,17 +260,41 @@ class _Run:
             if config.noise:
                 spread = config.noise * vectors.norm(dim=1, keepdim=True) / vectors.shape[1] ** 0.5
                 vectors = vectors + spread * torch.randn_like(vectors)
+            if kind == "reward":
+                losses.append(self._reward(replace(batch, vectors=vectors), number))
+                continue
             if hypotheses is not None:
                 hypotheses = hypotheses.to(accelerator.device)
-            loss = self.model(vectors, batch.ids.to(accelerator.device, non_blocking=True), batch.lengths, hypotheses)
-            accelerator.backward(loss / config.accumulation)
-            losses.append(loss.detach())
-            self.progress.tokens += int(batch.lengths.sum()) + len(batch.lengths)
+            losses.append(self._learn(replace(batch, vectors=vectors), hypotheses))
         norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         return torch.stack(losses).mean(), norm
+
+    def _learn(
+        self, batch: Batch, hypotheses: Hypotheses | None = None, shares: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Add the gradient of a batch; its loss."""
+        device = self.accelerator.device
+        loss = self.model(batch.vectors, batch.ids.to(device, non_blocking=True), batch.lengths, hypotheses, shares)
+        self.accelerator.backward(loss / self.config.accumulation)
+        self.progress.tokens += int(batch.lengths.sum()) + len(batch.lengths)
+        found: torch.Tensor = loss.detach()
+        return found
+
+    def _reward(self, batch: Batch, number: int) -> torch.Tensor:
+        """Add the gradient of own texts for the vectors of a step's batch; their mean reward."""
+        config, progress = self.config, self.progress
+        place = (config.seed, progress.step, number, self.accelerator.process_index)
+        generator = torch.Generator().manual_seed(hash(place) % 2**63)  # the same when the run is gone on with
+        with self.accelerator.autocast():
+            parts, reward = rewarded(
+                self.inverter, batch, config.reward_samples or _REWARD_SAMPLES, generator, self._examples().widths
+            )
+        for part, shares in parts:
+            self._learn(part, shares=shares)
+        return torch.tensor(reward)
 
     def _read(self) -> None:
         """Look at the losses of the last steps: before they are shown, and before weights are judged or saved."""
@@ -356,10 +384,17 @@ class _Run:
         for members, hypotheses in self.drafts:
             yield self.data.correction.batch(members), hypotheses
 
-    def _corrects(self, share: float) -> bool:
-        """Whether the next step teaches correction: evenly often, once there is something worth correcting."""
-        rate = self.config.correction_fraction / (1 - CORRECTION_STARTS)
-        return share >= CORRECTION_STARTS and (self.progress.step * rate) % 1 + rate >= 1
+    def _kind(self, share: float) -> str:
+        """What the next step is, by the name under which the log has its loss or reward.
+
+        Correction begins once there is something worth correcting; steps of each kind come evenly often.
+        """
+        config, place = self.config, self.progress.step * _GOLDEN % 1
+        corrected = config.correction_fraction / (1 - CORRECTION_STARTS) if share >= CORRECTION_STARTS else 0.0
+        own_texts = config.reward_fraction * (1 - corrected) / (1 - config.correction_fraction)
+        if place < corrected:
+            return "loss/correction"
+        return "reward" if place < corrected + own_texts else "loss/train"
 
     def _drafts(self) -> Drafts:
         assert self.data.correction is not None
