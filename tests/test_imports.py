@@ -11,7 +11,7 @@ import vec2text
 
 PACKAGE = Path(vec2text.__file__).parent
 ORDER = [
-    {"loss", "ahead", "compact", "adaptation", "bars", "splices", "tokenizer"},
+    {"loss", "ahead", "compact", "adaptation", "bars", "splices", "tokenizer", "progress"},
     {"gpt2", "tokens"},
     {"steps"},
     {"trunks"},
@@ -39,8 +39,8 @@ ORDER = [
     {"assembly"},
     {"inverter"},
     {"batches", "writing"},
-    {"refinement", "drafts"},
-    {"evaluation", "rows"},
+    {"refinement", "drafts", "rewards"},
+    {"evaluation", "rows", "lessons"},
     {"validation"},
     {"training"},
     {"outcome", "start"},
@@ -54,7 +54,7 @@ ONLY_IN = {
     "omegaconf": set(),
     "tensorboard": {"runlog"},
     "torch.utils.tensorboard": {"runlog"},
-    "accelerate": {"training", "runs", "hardware"},
+    "accelerate": {"training", "lessons", "runs", "hardware"},
     "peft": {"decoders"},
     "transformers": {"decoders", "steps", "bars", "tokens", "batches", "assembly"},
     "gensim": {"word_vectors"},

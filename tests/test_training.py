@@ -10,16 +10,17 @@ import torch
 from conftest import LetterEncoder, read_jsonl
 from safetensors.torch import load_file
 
-from vec2text import training, validation
+from vec2text import lessons, training, validation
 from vec2text.batches import Data, Examples
 from vec2text.config import DecoderConfig, ProjectionConfig, TrainingConfig
 from vec2text.decoders import load_decoder
 from vec2text.encoders import EncoderError
 from vec2text.fingerprint import Fingerprint
 from vec2text.inverter import Inverter
+from vec2text.progress import Progress
 from vec2text.projection import Projection
 from vec2text.robustness import Ranges, quantized
-from vec2text.training import DivergedError, Progress, TrainingStopped, fit
+from vec2text.training import DivergedError, TrainingStopped, fit
 
 QUICK = TrainingConfig(
     steps=12,
@@ -195,13 +196,13 @@ def test_training_sees_changed_vectors_and_evaluation_does_not(data, new_inverte
 
 def test_ranges_for_int8_are_those_of_the_training_vectors(data, new_inverter, tmp_path, monkeypatch):
     used = []
-    original = training.partly_changed
+    original = lessons.partly_changed
 
     def watched(vectors, share, ranges, *rest, **options):
         used.append(ranges)
         return original(vectors, share, ranges, *rest, **options)
 
-    monkeypatch.setattr(training, "partly_changed", watched)
+    monkeypatch.setattr(lessons, "partly_changed", watched)
     fit(new_inverter(), data, replace(QUICK, quantize=["int8"], changed_share=0.5), tmp_path)
     train = data.vectors[data.train.rows]
     assert len(used) == QUICK.steps
@@ -237,20 +238,6 @@ def test_own_texts_that_are_rewarded_come_closer(data, new_inverter, tmp_path):
     assert len(found) == 8
     assert np.mean(found[-2:]) > 1.2 * np.mean(found[:2])
     assert not any("loss/train" in row for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("corrected", "rewarded"), [(0.0, 0.0), (0.0, 0.7), (0.0, 1.0), (0.5, 0.25), (0.3, 0.7), (0.05, 0.75)]
-)
-def test_steps_of_each_kind_are_as_many_as_was_asked(corrected, rewarded):
-    run = object.__new__(training._Run)
-    run.config = replace(QUICK, steps=1000, correction_fraction=corrected, reward_fraction=rewarded)
-    kinds = []
-    for step in range(1000):
-        run.progress = Progress(step=step)
-        kinds.append(run._kind(step / 1000))
-    assert kinds.count("loss/correction") == pytest.approx(1000 * corrected, abs=10)
-    assert kinds.count("reward") == pytest.approx(1000 * rewarded, abs=20)
 
 
 def test_a_truncation_that_keeps_all_is_refused(data, new_inverter, tmp_path):
