@@ -185,6 +185,11 @@ def test_lists_of_changes_compose():
     assert (training.quantize, training.truncate, training.changed_share) == (["int8", "binary"], [256, 128], 0.5)
 
 
+def test_fractions_that_make_a_whole_are_allowed_whatever_the_rounding():
+    for percent in range(1, 71):
+        TrainingConfig(correction_fraction=percent / 100, reward_fraction=(100 - percent) / 100)
+
+
 def test_differences_name_every_changed_value():
     from dataclasses import asdict, replace
 
@@ -193,6 +198,6 @@ def test_differences_name_every_changed_value():
     other = replace(config, training=replace(config.training, seed=7))
     assert other.differences(asdict(config)) == ["training.seed: 0 -> 7"]
     before = asdict(config)
-    for name in ("quantize", "truncate", "changed_share", "optimizer", "correction_fraction"):
+    for name in ("quantize", "truncate", "changed_share", "optimizer", "correction_fraction", "reward_fraction"):
         del before["training"][name]
     assert config.differences(before) == []  # a run that was started before there were such options can go on

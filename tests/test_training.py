@@ -1,7 +1,9 @@
 """What fit() promises: exact resume, the best checkpoint by decoded text, clean ends, and that it learns at all."""
 
+import gc
 import os
 import signal
+import weakref
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -225,6 +227,20 @@ def test_what_was_learned_from_changed_vectors_too_comes_back_from_them(data, ne
         assert inverter.invert(vectors) == texts
         came_back[name] = sum(a == b for a, b in zip(inverter.invert(binary), texts, strict=True))
     assert came_back["plain"] < came_back["changed"] == len(texts) == 8
+
+
+def test_after_a_run_nothing_of_it_holds_the_inverter(data, new_inverter, tmp_path):
+    inverter = new_inverter(corrects=True)
+    held = weakref.ref(inverter)
+    gc.collect()
+    gc.disable()
+    try:
+        fit(inverter, data, replace(QUICK, correction_fraction=0.3, reward_fraction=0.3), tmp_path)
+        inverter.training_summary = {}
+        del inverter
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_own_texts_that_are_rewarded_come_closer(data, new_inverter, tmp_path):

@@ -358,7 +358,7 @@ class TrainingConfig:
     compile: bool | None = None
     """Compile the GPT's layers (torch.compile): half a minute, then faster steps; null: on an NVIDIA GPU."""
     seed: int = 0
-    """Of the weights, the order of the batches, dropout, noise, and which vectors are changed."""
+    """Of the weights, the order of the batches, dropout, noise, which vectors are changed, and drawn texts."""
     evaluate_every: int = 500
     """Steps between evaluations on validation sentences; each can become the best checkpoint."""
     evaluate_sentences: int = 256
@@ -410,7 +410,7 @@ class TrainingConfig:
         )
         rest = 1 - self.correction_fraction
         _require(
-            0 <= self.reward_fraction <= rest,
+            0 <= self.reward_fraction <= rest + 1e-9,  # 1 - 0.66 is less than 0.34
             f"training.reward_fraction is {self.reward_fraction}; expected 0 to {rest:g}, what "
             f"training.correction_fraction ({self.correction_fraction:g}) leaves",
         )

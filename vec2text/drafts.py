@@ -132,25 +132,34 @@ class Drafts:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
 
 
-@torch.inference_mode()
 def write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator) -> list[list[int]]:
     """Drafts of vectors (N, D) as token ids, without the end token, at each of TEMPERATURES in turn."""
+    drafts: list[list[int]] = [[] for _ in vectors]
+    for number, temperature in enumerate(TEMPERATURES):
+        rows = np.arange(number, len(vectors), len(TEMPERATURES))
+        top_k = _TOP_K if temperature else None
+        options = Decoding(temperature=temperature, top_k=top_k, max_tokens=inverter.max_tokens)
+        for row, ids in zip(rows, write_as(inverter, vectors[rows], options, generator), strict=True):
+            drafts[row] = ids
+    return drafts
+
+
+@torch.inference_mode()
+def write_as(
+    inverter: Inverter, vectors: torch.Tensor, options: Decoding, generator: torch.Generator
+) -> list[list[int]]:
+    """Texts for vectors (N, D), as token ids without the end token; in bf16 where the inverter is trained in it."""
     decoder, kind = inverter.decoder, inverter.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16 != decoder.dtype:
         decoder = in_bf16(decoder)  # weights cast once, not for every token
     was_training = decoder.training
     decoder.eval()
-    drafts: list[list[int]] = [[] for _ in vectors]
+    written: list[list[int]] = []
     count = _ROWS if kind == "cpu" else _ROWS * _LARGER
-    for number, temperature in enumerate(TEMPERATURES):
-        rows = np.arange(number, len(vectors), len(TEMPERATURES))
-        top_k = _TOP_K if temperature else None
-        options = Decoding(temperature=temperature, top_k=top_k, max_tokens=inverter.max_tokens)
-        for some in np.array_split(rows, max(1, -(-len(rows) // count))):
-            with torch.autocast(kind, enabled=False):
-                prefixes = inverter.prefixes(vectors[some]).to(decoder.dtype)
-                written = decode(decoder, prefixes, inverter.end_id, options, generator)
-            for row, ids in zip(some, written, strict=True):
-                drafts[row] = ids
+    parts = max(1, -(-len(vectors) // count))
+    with torch.autocast(kind, enabled=False), set_stance("force_eager"):
+        for some in vectors.tensor_split(parts):
+            prefixes = inverter.prefixes(some).to(decoder.dtype)
+            written += decode(decoder, prefixes, inverter.end_id, options, generator)
     decoder.train(was_training)
-    return drafts
+    return written

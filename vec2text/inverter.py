@@ -49,7 +49,8 @@ class Inverter(Assembly):
             ids: text tokens (B, T), anything beyond a row's length.
             lengths: tokens of each text, (B,); on the CPU a GPU need not be waited for.
             hypotheses: what the texts are written from, beside the vectors; None: plain inversion.
-            shares: (B,) by which the cross-entropy of each text's tokens is multiplied before the mean; None: 1.
+            shares: (B, T + 1) by which each token's cross-entropy, at a text's length that of its end, is multiplied
+                before the mean; None: 1.
         """
         ends = lengths.to(ids.device, non_blocking=True).unsqueeze(1)  # (B, 1)
         targets = F.pad(ids, (0, 1), value=self.end_id).scatter(1, ends, self.end_id)
@@ -62,8 +63,8 @@ class Inverter(Assembly):
         hidden = self._text_states(vectors, ids, hypotheses)[rows, columns]  # (counted tokens, H)
         head = self.decoder.get_output_embeddings()
         # Padding of texts is on the right and attention is causal: no counted token can see it, so it needs no mask.
-        counts = None if shares is None else shares[rows]
-        loss = chunked_cross_entropy(hidden, head.weight, head.bias, targets[rows, columns], counts)
+        each = None if shares is None else shares[rows, columns]
+        loss = chunked_cross_entropy(hidden, head.weight, head.bias, targets[rows, columns], each)
         if self.correction is not None and hypotheses is None:  # every step gives all parameters a gradient
             loss = loss + 0.0 * sum(parameter.sum() for parameter in self.correction.parameters())
         return loss

@@ -1,14 +1,13 @@
 """Lessons: what each step of a run learns from: sentences, drafts to correct, or own texts that are compared.
 
-Knows nothing of losses, optimisers or logs.
+Knows nothing of losses or optimisers.
 
 Shapes: B batch, D vector dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Generator
 from functools import partial
 from typing import NamedTuple
 
@@ -30,14 +29,14 @@ _KEPT = 0.2  # share of a GPU's free memory that the tokens and vectors of a spl
 _RANGED = 10_000
 """Training vectors that tell the ranges for quantization."""
 _REWARD_SAMPLES = 6  # where it was not said how many
-_GOLDEN = (5**0.5 - 1) / 2  # its multiples fall evenly between 0 and 1
+_GOLDEN = (5**0.5 - 1) / 2  # what its multiples have after the point falls evenly between 0 and 1
 
 PLAIN, CORRECTION, REWARD = "loss/train", "loss/correction", "reward"
 """Kinds of steps, by the names under which the log has their losses or rewards."""
 
 
 class Lesson(NamedTuple):
-    """What `Inverter.forward` takes, on the device that it is on."""
+    """What `Inverter.forward` takes, on its device (but for lengths, which are always on the CPU)."""
 
     batch: Batch
     hypotheses: Hypotheses | None = None
@@ -53,10 +52,6 @@ class Lessons:
         config: which kinds of steps there are, their batches, and what happens to vectors.
         accelerator: of this process.
         progress: how far the run is.
-        share: how much of the budget is spent, 0 to 1.
-
-    Raises:
-        ValueError: batch_tokens is too small.
     """
 
     def __init__(
@@ -66,10 +61,9 @@ class Lessons:
         config: TrainingConfig,
         accelerator: Accelerator,
         progress: Progress,
-        share: Callable[[], float],
     ) -> None:
         self.inverter, self.data, self.config, self.accelerator = inverter, data, config, accelerator
-        self.progress, self.share = progress, share
+        self.progress, self._share = progress, 0.0
         if accelerator.device.type == "cuda":
             room = int(_KEPT * torch.cuda.mem_get_info()[0])
             for examples in filter(None, (data.spliced if progress.spliced else None, data.train, data.correction)):
@@ -82,7 +76,11 @@ class Lessons:
         self._ranges = Ranges.of(data.train.sample(_RANGED)) if config.changed_share else None
 
     def kind(self, share: float) -> str:
-        """What the next step is. Steps of each kind come evenly often; correction begins when there is something to."""
+        """What the next step is, when so much of the budget is spent, 0 to 1.
+
+        Each kind has its share of the steps, evenly spread; correction begins once there is something worth correcting.
+        """
+        self._share = share
         config, place = self.config, self.progress.step * _GOLDEN % 1
         corrected = config.correction_fraction / (1 - CORRECTION_STARTS) if share >= CORRECTION_STARTS else 0.0
         own_texts = config.reward_fraction * (1 - corrected) / (1 - config.correction_fraction)
@@ -91,7 +89,12 @@ class Lessons:
         return REWARD if place < corrected + own_texts else PLAIN
 
     def take(self, kind: str, number: int) -> tuple[list[Lesson], float | None]:
-        """The lessons that are the next step's batch of this number, and what reward its own texts have."""
+        """The lessons of one of a step's `accumulation` batches, and where they are own texts their mean reward.
+
+        Raises:
+            ValueError: batch_tokens is too small.
+            EncoderError: drafts could not be embedded.
+        """
         if kind == CORRECTION:
             batch, hypotheses = next(self._corrections)
             return [Lesson(self._made_ready(batch, number), hypotheses.to(self.accelerator.device))], None
@@ -105,11 +108,19 @@ class Lessons:
             parts, reward = rewarded(
                 self.inverter, batch, config.reward_samples or _REWARD_SAMPLES, generator, self._examples().widths
             )
-        device = self.accelerator.device
-        return [Lesson(replace(part, ids=part.ids.to(device)), shares=shares) for part, shares in parts], reward
+        return [Lesson(part, shares=shares) for part, shares in parts], reward
+
+    def close(self) -> None:
+        """No more lessons: what prepares them ends, and nothing holds the inverter any longer."""
+        self._plain.close()
+        self._corrections.close()
 
     def plan(self, epoch: int) -> list[np.ndarray]:
-        """This process's batches of an epoch, as places of the examples that are learned from now."""
+        """This process's batches of an epoch, as places of the examples that are learned from now.
+
+        Raises:
+            ValueError: batch_tokens is too small.
+        """
         config, world = self.config, self.accelerator.num_processes
         prefix = self.inverter.projection.config.prefix_length
         tokens = config.batch_tokens or DEFAULT_BATCH_TOKENS
@@ -117,7 +128,7 @@ class Lessons:
         plan = plan[: len(plan) // world * world] or plan * world  # every process gets as many
         return plan[self.accelerator.process_index :: world]
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         """Batches of plain inversion from where the run is, epoch after epoch."""
         progress = self.progress
         while True:
@@ -127,7 +138,7 @@ class Lessons:
                 if progress.batch == len(plan):
                     progress.epoch, progress.batch = progress.epoch + 1, 0
                 yield batch
-                if examples is self.data.spliced and self.share() >= SPLICES_END:
+                if examples is self.data.spliced and self._share >= SPLICES_END:
                     progress.epoch, progress.batch, progress.spliced = progress.epoch + 1, 0, False
                     break
 
@@ -139,7 +150,7 @@ class Lessons:
         batch = examples.batch(members)
         return batch.pinned() if self.accelerator.device.type == "cuda" else batch
 
-    def _corrected(self) -> Iterator[tuple[Batch, Hypotheses]]:
+    def _corrected(self) -> Generator[tuple[Batch, Hypotheses]]:
         """Batches of hypotheses to correct, from where the run is."""
         assert self.drafts is not None
         assert self.data.correction is not None

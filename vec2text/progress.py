@@ -19,7 +19,7 @@ class Progress:
     seconds: float = 0.0
     """Time spent, over all starts of the run."""
     tokens: int = 0
-    """Text tokens learned from, end tokens included."""
+    """Text tokens learned from, end tokens included; of own texts too."""
     spliced: bool = True
     """Whether splices, where there are any, are learned from still."""
     best_bleu: float = -1.0

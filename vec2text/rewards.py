@@ -18,13 +18,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.compiler import set_stance
 
 from vec2text.batches import Batch
-from vec2text.decoders import in_bf16
-from vec2text.decoding import Decoding, decode
+from vec2text.decoding import Decoding
+from vec2text.drafts import write_as
 from vec2text.inverter import Inverter
 from vec2text.metrics import bleu_counts, sentence_bleu
+
+_LONGER, _MORE = 1.5, 8  # a text has at most so many times the tokens of the longest sentence beside it, and so many
 
 
 def rewarded(
@@ -37,50 +38,39 @@ def rewarded(
     """`count` parts of B texts each, of the inverter's own, all texts of a part about as long; and their mean reward.
 
     The gradient of the sum of the parts' losses is that of the mean loss of a token, counted by its text's advantage.
+    Texts are written without dropout and learned from as all else is. What was cut off before it ended counts without
+    an end.
 
     Args:
         inverter: writes the texts, by sampling from what it would learn.
-        batch: sentences and their vectors.
+        batch: sentences of about one length, and their vectors.
         count: texts for each vector, K.
         generator: of the sampling, on the CPU.
         widths: to how many tokens texts of given lengths are padded, (n,) -> (n,).
 
     Returns:
-        K pairs of B texts with their vectors, and what each text counts, (B,), as `Inverter.forward` takes it; and the
-        mean reward, 0 to 1.
+        K pairs of B texts with their vectors, and what each of their tokens counts, (B, T + 1), both as
+        `Inverter.forward` takes them; and the mean reward, 0 to 1.
     """
-    vectors = batch.vectors.to(inverter.device).repeat_interleave(count, 0)  # (B * K, D)
-    written = _write(inverter, vectors, generator)
+    device = inverter.device
+    vectors = batch.vectors.to(device).repeat_interleave(count, 0)  # (B * K, D)
+    longest = min(inverter.max_tokens, int(_LONGER * int(batch.lengths.max())) + _MORE)
+    written = write_as(inverter, vectors, Decoding(temperature=1.0, max_tokens=longest), generator)
     lengths = np.array([len(ids) for ids in written])
     right = [ids[:length] for ids, length in zip(batch.ids.tolist(), batch.lengths.tolist(), strict=True)]
     sentences = [text for text in inverter.texts(right) for _ in range(count)]
     rewards = sentence_bleu(bleu_counts(sentences, inverter.texts(written))).reshape(-1, count) / 100  # (B, K)
     others = (rewards.sum(1, keepdims=True) - rewards) / (count - 1)
-    advantages = (rewards - others).ravel() / max(rewards.std(), 1e-6)  # of one size, however good the inverter is
-    tokens = lengths + 1  # the end token is one
+    advantages = (rewards - others).ravel() / max(rewards.std(), 1e-6)  # as large early in a run as late
+    tokens = lengths + 1  # that a part's loss is a mean over, the end being one
+    drawn = int(np.minimum(tokens, longest).sum())
     parts = []
     for rows in np.array_split(np.argsort(lengths, kind="stable"), count):
-        ids = np.zeros((len(rows), int(widths(lengths[rows]).max())), np.int64)  # (B, T)
+        width = int(widths(lengths[rows]).max())
+        ids, shares = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width + 1), np.float32)
         for place, row in enumerate(rows):
             ids[place, : lengths[row]] = written[row]
-        # The loss of a part is a mean over its own tokens.
-        shares = torch.from_numpy(advantages[rows] * tokens[rows].sum() / tokens.sum()).float()
-        part = Batch(vectors[rows], torch.from_numpy(ids), torch.from_numpy(lengths[rows]))
-        parts.append((part, shares.to(inverter.device)))
+            shares[place, : min(tokens[row], longest)] = advantages[row] * tokens[rows].sum() / drawn
+        part = Batch(vectors[rows], torch.from_numpy(ids).to(device), torch.from_numpy(lengths[rows]))
+        parts.append((part, torch.from_numpy(shares).to(device)))
     return parts, float(rewards.mean())
-
-
-@torch.inference_mode()
-def _write(inverter: Inverter, vectors: torch.Tensor, generator: torch.Generator) -> list[list[int]]:
-    """A text for each vector (N, D), drawn from all that the inverter might write, as token ids."""
-    decoder, kind = inverter.decoder, inverter.device.type
-    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16 != decoder.dtype:
-        decoder = in_bf16(decoder)  # weights cast once, not for every token
-    was_training = decoder.training
-    decoder.eval()
-    with torch.autocast(kind, enabled=False), set_stance("force_eager"):
-        prefixes = inverter.prefixes(vectors).to(decoder.dtype)
-        options = Decoding(temperature=1.0, max_tokens=inverter.max_tokens)
-        written = decode(decoder, prefixes, inverter.end_id, options, generator)
-    decoder.train(was_training)
-    return written

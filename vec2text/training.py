@@ -1,14 +1,13 @@
 """Training: fit() teaches an inverter to write the sentences behind vectors, within a budget, and survives a kill.
 
 Knows nothing of Hydra, of where sentences come from, or of how an inverter is judged.
-
-Shapes: B batch, D vector dimension.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from vec2text.encoders import EncoderError
 from vec2text.evaluation import Scores
 from vec2text.hardware import bf16, describe, kept_memory
 from vec2text.inverter import Inverter
-from vec2text.lessons import Lessons
+from vec2text.lessons import REWARD, Lessons
 from vec2text.optimizer import make_optimizers, schedule
 from vec2text.progress import Progress
 from vec2text.runlog import RunLog
@@ -107,7 +106,8 @@ def fit(inverter: Inverter, data: Data, config: TrainingConfig, folder: Path) ->
         run = _Run(inverter, model, optimizers, accelerator, data, config, folder, log, progress)
         if run.lessons.drafts is not None and drafts:
             run.lessons.drafts.restore(drafts)
-        with collected_signals() as received, kept_memory(accelerator.device.type) as give_back:
+        memory = kept_memory(accelerator.device.type)
+        with closing(run.lessons), collected_signals() as received, memory as give_back:
             try:
                 run.train(received, give_back)
             except EncoderError as error:  # an endpoint, say, that is gone for a while
@@ -146,7 +146,7 @@ class _Run:
         self.unread: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         self.window: dict[str, list[float]] = {}  # the same, by kind, since the last line of the log
         config.check_dimension(inverter.fingerprint.dimension)
-        self.lessons = Lessons(inverter, data, config, accelerator, progress, self._share)
+        self.lessons = Lessons(inverter, data, config, accelerator, progress)
         self.total_steps = config.steps
         if config.epochs is not None:
             plain = config.epochs * (len(self.lessons.plan(0)) // config.accumulation)
@@ -165,11 +165,11 @@ class _Run:
             progress.seconds = spent + time.monotonic() - started
             if progress.step % 10 == 0:
                 self._read()
-                losses = {kind: float(np.mean(values)) for kind, values in self.window.items()}
+                means = {kind: float(np.mean(values)) for kind, values in self.window.items()}
                 self.window = {}
-                self.log.progress(share, self._line(losses))
+                self.log.progress(share, self._line(means))
                 rates = {f"learning rate/{group['name']}": group["lr"] for group in self.groups}
-                self.log.metrics(progress.step, {**losses, **rates})
+                self.log.metrics(progress.step, {**means, **rates})
             if progress.step % _GIVEN_BACK == 0:
                 give_back()
             if progress.step % config.evaluate_every == 0:
@@ -225,8 +225,9 @@ class _Run:
         first, config = self.progress.step - len(unread) + 1, self.config
         for step, (kind, loss, norm) in enumerate(unread, first):
             if not (np.isfinite(float(loss)) and np.isfinite(float(norm))):
+                what = "reward" if kind == REWARD else "loss"
                 raise DivergedError(
-                    f"the loss is {float(loss)} and the gradient's norm {float(norm)} at step {step:,}. "
+                    f"the {what} is {float(loss)} and the gradient's norm {float(norm)} at step {step:,}. "
                     f"Stopped; the last checkpoint and the best inverter in {self.folder} are kept. "
                     f"Lower training.learning_rate "
                     f"({config.learning_rate}) or training.projection_learning_rate "
@@ -285,10 +286,10 @@ class _Run:
             save_checkpoint(self.folder / "checkpoint", self.inverter, self.optimizers, progress, drafts)
         self.accelerator.wait_for_everyone()
 
-    def _line(self, losses: dict[str, float]) -> str:
+    def _line(self, means: dict[str, float]) -> str:
         progress = self.progress
         rate = progress.tokens / max(progress.seconds, 1e-9) * self.accelerator.num_processes
-        shown = ", ".join(f"{name.replace('/train', '').replace('/', ' of ')} {v:.3f}" for name, v in losses.items())
+        shown = ", ".join(f"{name.replace('/train', '').replace('/', ' of ')} {v:.3f}" for name, v in means.items())
         return f"step {progress.step:,}, epoch {progress.epoch + 1}, {shown}, {rate:,.0f} text tokens/s"
 
     def _summary(self, scores: Scores) -> dict[str, Any]:
