@@ -344,7 +344,8 @@ class TrainingConfig:
     the budget, and each sentence costs an encoder query. 0: the inverter does not learn it."""
     reward_fraction: float = 0.0
     """Share of a run's steps that reward the inverter's own texts for being like the sentence, instead of teaching the
-    sentence: less goes astray where it is unsure. For an inverter that can write already; such steps take longer."""
+    sentence: where it is unsure it then writes less that is too much. For an inverter that can write already; such a
+    step takes about ten times as long as another."""
     reward_samples: int | None = None
     """Of reward_fraction: texts that are written for each vector, and compared; null: 6."""
     quantize: list[str] | None = None
