@@ -20,7 +20,7 @@ from vec2text.storage import locked
 
 
 def test_a_run_with_correction_keeps_sentences_for_it_and_ends_with_an_inverter_that_corrects(config, labse, tmp_path):
-    training = replace(config.training, steps=8, optimizer="muon", correction_fraction=0.4, evaluate_every=4)
+    training = replace(config.training, steps=8, optimizer="muon", correction_fraction=0.4, evaluate_every=8)
     runs.train(replace(config, training=training))
     folder = tmp_path / "runs" / "a"
     inverter = Inverter.from_pretrained(folder / "inverter")
