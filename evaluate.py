@@ -67,8 +67,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="with --refine: branches a round, of plain inversion and each of the closest three if the inverter has "
-        "learned to correct (default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 25 to 50 "
-        "queries a sentence",
+        "learned to correct (default: 4); twice as many edits, again while they help",
+    )
+    choice.add_argument(
+        "--no-polish",
+        action="store_true",
+        help="with --refine: do not end the last round with many edits more; 5 rounds of 4 are some 25 to 50 queries "
+        "a sentence then, else some 75 to 250",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}
@@ -81,11 +86,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     output.add_argument("--output", metavar="FILE.json", help="write the report, and the figure as FILE.png")
     options = parser.parse_args(arguments)
     refining = options.refine is not None
-    for name, unfit in (("candidates", not refining), ("num_beams", refining)):
-        if unfit and getattr(options, name) is not None:
+    for name, unfit in (("candidates", not refining), ("no_polish", not refining), ("num_beams", refining)):
+        if unfit and getattr(options, name) not in (None, False):
             parser.no_effect(name, f"with{'' if refining else 'out'} --refine")
     if options.refine == 0 and options.candidates is not None:
         parser.no_effect("candidates", "with --refine 0, which tries none")
+    if options.no_polish and options.refine < 2:
+        parser.no_effect("no_polish", f"with --refine {options.refine}: only the last of several rounds is polished")
     parser.at_least(options, limit=1, refine=0, candidates=1, num_beams=1, seed=0)
     options.candidates = 4 if options.candidates is None else options.candidates
     options.num_beams = 1 if options.num_beams is None else options.num_beams
@@ -110,14 +117,14 @@ def decoding(options: argparse.Namespace, inverter: Any, encoder: Any) -> tuple[
         from vec2text.refinement import RefinementStopped, refine
 
         def refined(vectors: np.ndarray) -> Decoded:
-            budget = {"rounds": options.refine, "candidates": options.candidates}
+            budget = {"rounds": options.refine, "candidates": options.candidates, "polish": not options.no_polish}
             try:
                 with bar("refining") as show:
                     return Decoded.of(refine(inverter, encoder, vectors, **budget, show=show))
             except RefinementStopped as error:
                 raise ValueError(f"{error}; half-refined texts are not judged, and nothing is written") from error
 
-        return "refined", refined
+        return "refined without polish" if options.no_polish else "refined", refined
     words = f"{options.num_beams} beams" if options.num_beams > 1 else "greedy"
     return words, lambda vectors: Decoded(inverter.invert(vectors, num_beams=options.num_beams))
 

@@ -94,7 +94,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="K",
         help="branches compared a round, of plain inversion and each of the closest three if it has learned to correct "
-        "(default: 4); twice as many edits, again while they help; 5 rounds of 4 are some 25 to 50 queries a vector",
+        "(default: 4); twice as many edits, again while they help",
+    )
+    search.add_argument(
+        "--no-polish",
+        action="store_true",
+        help="do not end the last round with many edits more, as long as they help: 5 rounds of 4 are some 25 to 50 "
+        "queries a vector then, else some 75 to 250",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")
@@ -112,12 +118,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.interpolate and (options.points is not None or options.linear):
         parser.no_effect("linear" if options.linear else "points", "without --interpolate")
-    for name in ("candidates", "n_best"):
-        if options.refine is None and getattr(options, name) is not None:
+    for name in ("candidates", "no_polish", "n_best"):
+        if options.refine is None and getattr(options, name) not in (None, False):
             parser.no_effect(name, "without --refine")
     parser.at_least(options, refine=0, candidates=1, batch_size=1)
     if options.refine == 0 and options.candidates is not None and not options.must_contain:
         parser.no_effect("candidates", "with --refine 0, which tries none")
+    if options.no_polish and options.refine < 2:
+        parser.no_effect("no_polish", f"with --refine {options.refine}: only the last of several rounds is polished")
     choices = ("temperature", "top_k", "top_p", "seed", "num_beams")
     sampling = [name for name in choices if getattr(options, name) is not None]
     sampling += [name for name in ("min_new_tokens",) if options.min_new_tokens]
@@ -203,7 +211,8 @@ def run(options: argparse.Namespace, output: TextIO) -> int:
     encoder: Any = None
     progress = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
     task, done = progress.add_task("inverting", total=total), 0
-    budget = {"rounds": options.refine, "candidates": options.candidates, "batch_size": options.batch_size, **always}
+    budget = {"rounds": options.refine, "candidates": options.candidates, "polish": not options.no_polish}
+    budget |= {"batch_size": options.batch_size, **always}
     refining = Refining(
         lambda batch: refine(
             inverter,

@@ -125,17 +125,17 @@ def test_only_the_direction_of_the_encoders_vectors_counts(corrector, targets, h
 def test_refinement_with_corrections_keeps_its_promises(corrector, encoder, sentences, in_fp32):
     vectors = encoder.encode(sentences[:30:3])
     counting = LetterEncoder()
-    (alone,) = refine(corrector, counting, vectors[:1], rounds=3, candidates=2)
+    (alone,) = refine(corrector, counting, vectors[:1], rounds=3, candidates=2, polish=False)
     assert alone.queries == counting.queries == len(alone.hypotheses)
-    found = refine(corrector, encoder, vectors, rounds=3, candidates=2)
+    found = refine(corrector, encoder, vectors, rounds=3, candidates=2, polish=False)
     for result, vector in zip(found, vectors, strict=True):
         steps = [float(encoder.encode([text])[0] @ vector) for text, _ in result.history]
         assert steps == sorted(steps)
         assert result.similarity == max(hypothesis.similarity for hypothesis in result.hypotheses)
-    apart = refine(corrector, encoder, vectors, rounds=3, candidates=2, batch_size=3)
+    apart = refine(corrector, encoder, vectors, rounds=3, candidates=2, polish=False, batch_size=3)
     assert [result.text for result in apart] == [result.text for result in found]
     corrector.correction = None
-    plain = refine(corrector, encoder, vectors, rounds=3, candidates=2)
+    plain = refine(corrector, encoder, vectors, rounds=3, candidates=2, polish=False)
     assert [result.hypotheses for result in plain] != [result.hypotheses for result in found]
 
 

@@ -227,9 +227,9 @@ def refinement(refine):
 def test_refinement_is_reported_round_by_round(judged, expected, monkeypatch):
     seen = []
 
-    def refine(inverter, encoder, vectors, *, rounds=5, candidates=4, show=None):
+    def refine(inverter, encoder, vectors, *, rounds=5, candidates=4, polish=True, show=None):
         show(1.0)
-        seen.append((inverter.fingerprint.dimension, encoder.dimension, vectors.shape, rounds, candidates))
+        seen.append((inverter.fingerprint.dimension, encoder.dimension, vectors.shape, rounds, candidates, polish))
         found = []
         for number, (text, first) in enumerate(zip(expected.references, expected.texts, strict=True)):
             history = ((first, 1), (text, 9)) if number % 2 else ((text, 1),)  # every second one stops at once
@@ -238,7 +238,7 @@ def test_refinement_is_reported_round_by_round(judged, expected, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "vec2text.refinement", refinement(refine))
     report, out, _ = judged("--refine", 2, "--candidates", 6)
-    assert seen == [(32, 32, expected.vectors.shape, 2, 6)]
+    assert seen == [(32, 32, expected.vectors.shape, 2, 6, True)]
     assert values(report["results"]["inverter"])["exact_match"] == 1
     assert (report["decoding"], report["rounds"], report["candidates"]) == ("refined", 2, 6)
     count = len(expected.references)
@@ -260,6 +260,10 @@ def test_refinement_is_reported_as_it_is(judged, expected):
     assert report["queries"] == pytest.approx(np.mean([item.queries for item in found]), abs=0.01)
     greedy, *_, last = report["after_rounds"]
     assert 1 == greedy["queries"] < last["queries"] == report["queries"]
+    assert report["decoding"] == "refined"
+    less, _, _ = judged("--refine", 2, "--candidates", 3, "--limit", 8, "--no-polish")
+    assert less["decoding"] == "refined without polish"
+    assert less["queries"] < report["queries"]
     similarity = np.mean([item.similarity for item in found])
     sure = np.mean([item.confidence for item in found])
     assert values(report["results"]["inverter"])["confidence"] == pytest.approx(sure, abs=1e-3)
@@ -322,6 +326,8 @@ BAD = {
     "candidates": (["--refine", "1", "--candidates", "-2"], "--candidates is -2; expected at least 1"),
     "candidates of nothing": (["--candidates", "4"], "--candidates has no effect without --refine"),
     "candidates of no rounds": (["--refine", "0", "--candidates", "4"], "--candidates has no effect with --refine 0"),
+    "no polish of nothing": (["--no-polish"], "--no-polish has no effect without --refine"),
+    "no polish of one round": (["--refine", "1", "--no-polish"], "--no-polish has no effect with --refine 1: only"),
     "beams of refinement": (["--refine", "2", "--num-beams", "4"], "--num-beams has no effect with --refine"),
     "beams": (["--num-beams", "0"], "--num-beams is 0; expected at least 1"),
     "noise of nothing": (["--noise", "0"], "--noise is 0.0; expected shares above 0"),

@@ -103,7 +103,9 @@ def failing(monkeypatch, labse_encoder):
 def test_when_the_encoder_fails_what_was_found_is_written(
     place, monkeypatch, capsys, tmp_path, labse_encoder, failing, calls, done, begun
 ):
-    monkeypatch.setattr("vec2text.refinement._STEPS", 0)  # no edits: how often they ask is not known before
+    # No edits: how often they ask is not known before.
+    monkeypatch.setattr("vec2text.refinement._STEPS", 0)
+    monkeypatch.setattr("vec2text.refinement._POLISHES", 0)
     words = ["--vector", str(place / "vectors.npy"), "--refine", "2", "--candidates", "3", "--batch-size", "3"]
     out = tmp_path / "out.jsonl"
     failing(calls)
@@ -168,6 +170,8 @@ def test_constraints_hold_for_every_text(place, monkeypatch, tmp_path, words, as
         (["--refine", "2", "--candidates", "0"], "--candidates is 0; expected at least 1"),
         (["--candidates", "3"], "--candidates has no effect without --refine"),
         (["--n-best", "3"], "--n-best has no effect without --refine"),
+        (["--no-polish"], "--no-polish has no effect without --refine"),
+        (["--refine", "1", "--no-polish"], "--no-polish has no effect with --refine 1: only the last of several"),
         (["--refine", "1", "--n-best", "3"], "--n-best is 3 with --format text"),
         (["--refine", "1", "--n-best", "0", "--format", "jsonl"], "--n-best is 0"),
         (["--refine", "1", "--num-beams", "1"], "--num-beams has no effect with --refine"),

@@ -18,6 +18,12 @@ from vec2text.search import EXACT
 from vec2text.sentences import case_variants
 
 
+@pytest.fixture(autouse=True)
+def unpolished(monkeypatch):
+    """What the rounds do by themselves; polish has tests of its own."""
+    monkeypatch.setattr("vec2text.refinement._Batch._polish", lambda *_: [])
+
+
 @pytest.fixture
 def vectors(encoder, sentences):
     return encoder.encode(sentences[:40:4])

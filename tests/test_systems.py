@@ -70,6 +70,7 @@ def without_edits():
     """Edits of what hardly trained models write take most of a run's time, and are tested in rooms of their own."""
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo what it patched itself
         patch.setattr("vec2text.refinement._STEPS", 0)
+        patch.setattr("vec2text.refinement._POLISHES", 0)
         yield
 
 

@@ -14,6 +14,10 @@ search gets no edits, and beside a correction and branches of plain inversion on
 do searches of poor prospects: a calibrated inverter knows how often one that came so close went on to find the text.
 The more candidates are asked for, the poorer they may be.
 
+Polish ends the last round: many edits, as long as they bring the text closer. What comes closer in this way need not be
+a sentence. So where the vector is not met the text that is given is the likeliest, weighed against how close it is, of
+those that are at least as close as what polish began with.
+
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
 
@@ -36,12 +40,16 @@ from vec2text.paths import Path
 from vec2text.reconstruction import Hypothesis, Reconstruction, RefinementStopped
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Search
-from vec2text.sentences import case_variants
+from vec2text.sentences import case_variants, space_variants
 from vec2text.vectors import unit
 from vec2text.writing import Writer
 
 _PROMISING = 0.24  # prospects times candidates from which on a search gets its whole share of the effort
 _STEPS = 3  # of edits in a round, while they bring the text closer
+_POLISHES = 8  # steps of edits in the last round, also where some brought nothing
+_POLISHED = 16  # edits of a text that are compared in each of these, for one candidate
+_CONSIDERED = 40  # texts, the closest, among which the likeliest is chosen
+_CLOSENESS = 20.0  # nats that a text may be less likely which lies e times as close (1 - cosine)
 
 
 def refine(
@@ -56,6 +64,7 @@ def refine(
     batch_size: int = 256,
     constraints: Constraints | None = None,
     early_stop: bool = True,
+    polish: bool = True,
     show: Callable[[float], None] | None = None,
 ) -> list[Reconstruction]:
     """Turn vectors back into text, and search on from there with the encoder as the judge.
@@ -80,6 +89,8 @@ def refine(
         constraints: what every text must be like. Where words must be contained, the first text of a vector is the
             closest of up to `candidates` + 1 that contain them.
         early_stop: False: all rounds are spent also on vectors whose text is exact, on more hypotheses beside it.
+        polish: whether the last of several rounds goes on with up to 8 times 16 edits a candidate, as long as they
+            help; it takes more queries than all that was before.
         show: is told after each round what share of all the work is done, 0 to 1.
 
     Raises:
@@ -123,7 +134,7 @@ def refine(
             ]
             batch = _Batch(inverter, encoder, part, searches, limit, rules, writer)
             try:
-                batch.refine(rounds, candidates, partial(tell, start, len(part)))
+                batch.refine(rounds, candidates, polish, partial(tell, start, len(part)))
             except (EncoderError, MemoryError) as error:
                 so_far = batch.results()
                 rest: list[None] = [None] * (len(rows) - start - len(so_far))
@@ -154,7 +165,7 @@ class _Batch:
         self.memo: dict[str, np.ndarray] = {}  # vectors of length 1
         self.writer = Writer(inverter, rows, searches, self.memo, max_tokens, rules, decoder)
 
-    def refine(self, rounds: int, candidates: int, tell: Callable[[float], None]) -> None:
+    def refine(self, rounds: int, candidates: int, polish: bool, tell: Callable[[float], None]) -> None:
         """Search for as many rounds, each vector until it is done; `tell` is told the share that is.
 
         Raises:
@@ -175,8 +186,15 @@ class _Batch:
             branches = [proposal for search in searches for proposal in search.branches(candidates)]
             self._propose(branches, candidates)
             self._settle([search for search in missed if search.found])
-            edits = self._climb([search for search in searches if search.promising and step > 1], candidates)
+            edits = self._climb([one for one in searches if one.promising and step > 1], candidates, _STEPS)
             proposals = [*corrections, *branches, *edits]
+            if polish and 1 < step == rounds:
+                far = 1 - sum(not search.done for search in self.searches) / len(self.searches) / rounds
+
+                def further(share: float, far: float = far) -> None:
+                    tell(far + (1 - far) * share)
+
+                proposals += self._polish([search for search in searches if search.hopeful], candidates, further)
             if not proposals:
                 break
             for place in {proposal.place for proposal in proposals}:
@@ -185,36 +203,74 @@ class _Batch:
             left = sum(not search.done for search in self.searches) / len(self.searches)
             tell(1 - left * (1 - step / rounds))
 
-    def _climb(self, searches: Sequence[Search], candidates: int) -> list[Proposal]:
-        """Edit the closest texts, and what comes closer by it again; returns what was proposed."""
+    def _climb(
+        self,
+        searches: Sequence[Search],
+        candidates: int,
+        steps: int,
+        patience: int = 0,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> list[Proposal]:
+        """Edit the closest texts, and what comes closer by it again; returns what was proposed.
+
+        Args:
+            searches: whose texts are edited.
+            candidates: as asked for; a text gets so many times as many edits at a time as `Search.edits` says.
+            steps: at most.
+            patience: 0: a text that no edit came closer than is left at that; else the number of edits at a time for
+                a candidate, and such a text gets the next as many, until there are none.
+            tell: is told after each step what share of them is done.
+        """
         proposed: list[Proposal] = []
-        for _ in range(_STEPS):
+        for step in range(1, steps + 1):
             searches = [search for search in searches if not search.done]
             missed = [search for search in searches if not search.found]
             self.writer.edit([search for search in searches if search.best not in search.edited])
             before = [search.best for search in searches]
-            edits = [proposal for search in searches for proposal in search.edits(candidates)]
-            self._propose(edits)
+            edits = [search.edits(candidates, patience) for search in searches]
+            new = [proposal for some in edits for proposal in some]
+            self._propose(new)
             self._settle([search for search in missed if search.found])
-            proposed += edits
-            searches = [search for search, text in zip(searches, before, strict=True) if search.best != text]
+            proposed += new
+            searches = [
+                search
+                for search, text, some in zip(searches, before, edits, strict=True)
+                if search.best != text or (patience and some)
+            ]
+            tell(step / steps)
+        return proposed
+
+    def _polish(self, searches: Sequence[Search], candidates: int, tell: Callable[[float], None]) -> list[Proposal]:
+        """Edit the closest texts as long as it helps, and choose what is given where the vector is not met."""
+        searches = [search for search in searches if not search.done]
+        before = [search.seen[search.best] for search in searches]
+        proposed = self._climb(searches, candidates, _POLISHES, _POLISHED, tell)
+        left = [(search, least) for search, least in zip(searches, before, strict=True) if not search.found]
+        texts = [(search, text) for search, least in left for text in search.closest(_CONSIDERED, least)]
+        if texts:
+            rows = self.rows[[search.place for search, _ in texts]]
+            likelihoods = self.inverter.log_probabilities(rows, [text for _, text in texts])
+            closeness = -np.log(1 - np.array([search.seen[text] for search, text in texts]))
+            scores: dict[int, dict[str, float]] = {search.place: {} for search, _ in left}
+            for (search, text), score in zip(texts, likelihoods + _CLOSENESS * closeness, strict=True):
+                scores[search.place][text] = score
+            for search, _ in left:
+                search.chosen = max(scores[search.place], key=scores[search.place].__getitem__)
         return proposed
 
     def _note(self) -> None:
         """Put down where all searches are."""
         assert all(search.seen for search in self.searches), "a vector has no text"
         for search in self.searches:
-            search.history.append((search.best, len(search.seen)))
+            search.history.append((search.text, len(search.seen)))
 
     def _weigh(self, searches: Sequence[Search], candidates: int) -> None:
-        """Tell which searches are worth their effort: not after a barren round, nor, where calibrated, poor ones."""
-        for search in searches:
-            search.promising = not search.barren
+        """Tell which searches are worth their effort, where calibrated."""
         calibration = self.inverter.calibration
         if calibration is not None and searches:
             nearest = np.array([search.seen[search.best] for search in searches])
             for search, prospect in zip(searches, calibration.prospects(nearest), strict=True):
-                search.promising &= bool(prospect * candidates >= _PROMISING)
+                search.hopeful = bool(prospect * candidates >= _PROMISING)
 
     def results(self) -> list[Reconstruction | None]:
         """The best so far and the confidence in it; None for a vector for which no text has been compared yet."""
@@ -274,10 +330,11 @@ class _Batch:
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
 
     def _settle(self, searches: Sequence[Search]) -> None:
-        """Of what was found keep the likeliest case: many encoders read none, and only the GPT can tell."""
+        """Of what was found keep the likeliest case and spaces: many encoders read none, and only the GPT can tell."""
         if not searches:
             return
-        variants = [case_variants(search.best) for search in searches]
+        spaced = [space_variants(search.best) for search in searches]
+        variants = [[text for one in some for text in case_variants(one)] for some in spaced]
         if self.rules is not None:
             obeyed_by = self.rules.constraints.obeyed_by
             variants = [[text for text in some if obeyed_by(text)] for some in variants]
@@ -294,7 +351,8 @@ class _Batch:
 
 
 def _result(search: Search) -> Reconstruction:
-    ranked = sorted(search.seen.items(), key=lambda item: -item[1])  # stable: of equally close ones the first stays
+    # What is given, then the others; sorting is stable: of equally close ones the first stays.
+    ranked = sorted(search.seen.items(), key=lambda item: (item[0] != search.text, -item[1]))
     hypotheses = tuple(Hypothesis(text, similarity) for text, similarity in ranked)
     best = hypotheses[0]
     now = (best.text, len(search.seen))  # a round in which the encoder failed may have come so far

@@ -68,8 +68,10 @@ class Search:
     """How the correction of each hypothesis was written."""
     edited: dict[str, list[Proposal]] = field(default_factory=dict)
     """The likeliest edits of each hypothesis that was edited, in that order."""
-    promising: bool = True
-    """Whether it gets its whole share of the effort."""
+    hopeful: bool = True
+    """Whether its prospects are not poor."""
+    chosen: str | None = None
+    """The text that is given though it need not be the closest; None: the closest."""
     tried: set[Proposal] = field(default_factory=set)
     history: list[tuple[str, int]] = field(default_factory=list)
     rounds: int = 0
@@ -81,6 +83,11 @@ class Search:
         return max(self.seen, key=self.seen.__getitem__)
 
     @property
+    def text(self) -> str:
+        """What is given."""
+        return self.best if self.chosen is None else self.chosen
+
+    @property
     def found(self) -> bool:
         """Whether the best text is exact, as far as the encoder can tell."""
         return self.seen[self.best] >= EXACT
@@ -89,6 +96,11 @@ class Search:
     def barren(self) -> bool:
         """Whether the last round brought nothing closer; the first one, which edits nothing, does not count."""
         return len(self.history) > 2 and self.history[-1][0] == self.history[-2][0]
+
+    @property
+    def promising(self) -> bool:
+        """Whether it gets its whole share of the effort."""
+        return self.hopeful and not self.barren
 
     @property
     def done(self) -> bool:
@@ -138,10 +150,15 @@ class Search:
         self.tried.update(chosen)
         return chosen
 
-    def edits(self, candidates: int) -> list[Proposal]:
-        """The likeliest edits of the closest text that are new."""
+    def closest(self, count: int, least: float) -> list[str]:
+        """So many of the closest texts, of a cosine of at least `least`."""
+        near = (text for text, score in self.seen.items() if score >= least)
+        return heapq.nlargest(count, near, key=self.seen.__getitem__)
+
+    def edits(self, candidates: int, each: int = 0) -> list[Proposal]:
+        """The likeliest edits of the closest text that are new, `each` for a candidate; 0: as many as usually."""
         untried = (edit for edit in self.edited.get(self.best, ()) if edit not in self.tried)
-        chosen = list(islice(untried, _EDITS * candidates))
+        chosen = list(islice(untried, (each or _EDITS) * candidates))
         self.tried.update(chosen)
         return chosen
 

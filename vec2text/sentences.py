@@ -52,6 +52,17 @@ def occurring(texts: Sequence[str], known: Iterable[str]) -> np.ndarray:
     return np.array([sentence_key(text) in found for text in texts], bool)
 
 
+def space_variants(text: str) -> list[str]:
+    """The text, then with one space less beside a punctuation mark, or one more after a mark between two letters.
+
+    Distinct; many encoders give all of them one vector.
+    """
+    less = (found.span() for found in re.finditer(r"(?<=[^\w\s]) | (?=[^\w\s])", text))
+    more = (found.end() for found in re.finditer(r"(?<=\w)[^\w\s](?=\w)", text))
+    changed = [text[:start] + text[end:] for start, end in less] + [f"{text[:end]} {text[end:]}" for end in more]
+    return list(dict.fromkeys([text, *changed]))
+
+
 def case_variants(text: str) -> list[str]:
     """The text, then all of it in lower case, its first letter in the other case, and each capitalised word in lower.
 

@@ -1,0 +1,135 @@
+"""Polish: the last of several rounds goes on with edits, and what is given is as close, but likely."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from conftest import LetterEncoder
+from test_refinement import Aimed, similarity
+
+from vec2text import refinement, search, writing
+from vec2text.calibration import Calibration
+from vec2text.constraints import Constraints
+from vec2text.edits import edits
+from vec2text.refinement import RefinementStopped, refine
+
+
+@pytest.fixture
+def vectors(encoder, sentences):
+    return encoder.encode(sentences[:12:4])
+
+
+@pytest.fixture
+def ranked(inverter, encoder, vectors, monkeypatch, in_fp32):
+    """A vector, its closest text when polish begins, and the edits of that text, the likeliest first."""
+    monkeypatch.setattr(writing, "_READ", 1000)
+    monkeypatch.setattr(writing, "_changes", lambda path, end_id: iter(()))  # of words alone
+    monkeypatch.setattr(search, "_EDITS", 0)  # polish alone edits
+    closest = [result.text for result in refine(inverter, encoder, vectors, rounds=2, candidates=1, polish=False)]
+    place = max(range(len(closest)), key=lambda place: len(list(edits(closest[place]))))
+    near = list(edits(closest[place]))
+    likely = inverter.log_probabilities(inverter.rows(vectors[[place] * len(near)]), near)
+    return vectors[place : place + 1], closest[place], [near[row] for row in np.argsort(-likely, kind="stable")]
+
+
+def test_the_last_round_ends_with_edits(inverter, ranked):
+    target, before, (aim, *_) = ranked
+    encoder = Aimed({aim: target[0]})
+    (result,) = refine(inverter, encoder, target, rounds=2, candidates=1)
+    assert (result.text, result.rounds) == (aim, 2)
+    (result,) = refine(inverter, Aimed({aim: target[0]}), target, rounds=2, candidates=1, polish=False)
+    assert result.text == before
+
+
+def polished(inverter, encoder, target, text, candidates=1):
+    """A search for `target` (D,) of which a text is known, after polish."""
+    found = search.Search(0, target, 3, False, True)
+    batch = refinement._Batch(inverter, encoder, inverter.rows(target), [found], 24, None, lambda: inverter.decoder)
+    found.written[text] = batch.writer.as_written(0, text)
+    batch._compare([(0, text)])
+    batch._polish([found], candidates, lambda _: None)
+    return found
+
+
+def test_where_some_brought_nothing_the_next_are_tried(inverter, monkeypatch):
+    target, aside = np.eye(2, inverter.fingerprint.dimension, dtype=np.float32)
+    monkeypatch.setattr(writing, "_changes", lambda path, end_id: iter(()))  # of words alone
+    monkeypatch.setattr(refinement, "_POLISHED", 4)
+    text = "Anna sees a red boat at night"
+    near = list(edits(text))
+    likely = inverter.log_probabilities(inverter.rows(target[None].repeat(len(near), 0)), near)
+    near = [near[row] for row in np.argsort(-likely, kind="stable")]
+
+    class Only(LetterEncoder):
+        def encode(self, texts):
+            return np.stack([target if text == aim else aside + target / 2 for text in texts])
+
+    for steps, least, most in ((1, 3, 5), (8, 20, 20)):
+        monkeypatch.setattr(refinement, "_POLISHES", steps)
+        found = 0
+        for aim in near[:20]:
+            found += polished(inverter, Only(), target, text).text == aim
+        assert least <= found <= most
+
+
+def test_it_is_for_the_last_of_several_rounds(inverter, encoder, vectors):
+    once, without = (refine(inverter, encoder, vectors, rounds=1, polish=polish) for polish in (True, False))
+    assert once == without
+    twice, plain = (refine(inverter, encoder, vectors, rounds=2, polish=polish) for polish in (True, False))
+    for result, other in zip(twice, plain, strict=True):
+        assert result.history[:-1] == other.history[:-1]
+        assert result.queries > other.queries + 16
+
+
+def test_searches_of_poor_prospects_are_not_polished(inverter, encoder, vectors):
+    inverter.calibration = Calibration(1.0, 0.5, 0.0, 10, prospect_closeness=0.0, prospect_bias=-9.0)
+    assert refine(inverter, encoder, vectors, rounds=2) == refine(inverter, encoder, vectors, rounds=2, polish=False)
+
+
+def test_similarity_does_not_fall_and_what_is_given_is_the_likeliest(inverter, encoder, vectors, in_fp32):
+    found = refine(inverter, encoder, vectors, rounds=3, candidates=2)
+    closest = 0
+    for result, vector in zip(found, vectors, strict=True):
+        steps = [similarity(encoder, text, vector) for text, _ in result.history]
+        assert all(later >= earlier - 1e-6 for earlier, later in pairwise(steps))
+        assert result.history[-1] == (result.text, result.queries)
+        assert (result.hypotheses[0].text, result.hypotheses[0].similarity) == (result.text, result.similarity)
+        others = [hypothesis.similarity for hypothesis in result.hypotheses[1:]]
+        assert others == sorted(others, reverse=True)
+        ranked = sorted(result.hypotheses, key=lambda hypothesis: -hypothesis.similarity)
+        near = [hypothesis for hypothesis in ranked if hypothesis.similarity >= steps[-2] - 1e-6][:40]
+        likely = inverter.log_probabilities(inverter.rows(vector[None].repeat(len(near), 0)), [it.text for it in near])
+        scores = likely - 20 * np.log(1 - np.array([hypothesis.similarity for hypothesis in near]))
+        assert result.text == near[int(scores.argmax())].text
+        closest += result.text == ranked[0].text
+    assert closest < len(found)  # else this would say nothing
+
+
+def test_polished_texts_obey(inverter, encoder, vectors):
+    constraints = Constraints(max_words=3)
+    for result in refine(inverter, encoder, vectors, rounds=2, candidates=1, constraints=constraints):
+        assert all(constraints.obeyed_by(hypothesis.text) for hypothesis in result.hypotheses)
+
+
+def test_what_was_found_before_the_encoder_failed_is_kept(inverter, vectors):
+    class Failing(LetterEncoder):
+        def encode(self, texts):
+            if self.queries > plain.queries:  # after the first step of polish
+                raise ConnectionError("nobody answers")
+            return super().encode(texts)
+
+    (plain,) = refine(inverter, LetterEncoder(), vectors[:1], rounds=2, candidates=1, polish=False)
+    with pytest.raises(RefinementStopped) as stopped:
+        refine(inverter, Failing(), vectors[:1], rounds=2, candidates=1)
+    (result,) = stopped.value.reconstructions
+    assert result.queries == plain.queries + 16
+    assert result.similarity >= plain.similarity
+    assert result.similarity == max(hypothesis.similarity for hypothesis in result.hypotheses)
+
+
+def test_it_is_told_how_far_polish_is(inverter, encoder, vectors):
+    shares = []
+    refine(inverter, encoder, vectors, rounds=2, candidates=1, show=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len([share for share in shares if 0.5 < share < 1]) >= 3
