@@ -140,6 +140,7 @@ def main() -> None:
     print(f"{len(references):,} sentences of {np.mean([len(text.split()) for text in references]):.1f} words")
     print(f"{'method':40}{'budget':>14}{'queries':>9}{'exact':>9}{'BLEU':>7}{'of missed':>10}{'s/vector':>10}")
     show(samples(inverter, encoder, vectors, judge))
+    budget = {"rounds": options.rounds, "candidates": options.candidates}
     methods = {"branches and edits": None}
     if correction is not None:
         methods["with learned correction"] = correction
@@ -147,14 +148,18 @@ def main() -> None:
         inverter.correction = learned
         for effort in ((1, 8), (options.rounds, options.candidates), options.large):
             before = time.perf_counter()
-            found = refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1])
+            found = refine(inverter, encoder, vectors, rounds=effort[0], candidates=effort[1], polish=False)
             seconds = (time.perf_counter() - before) / len(vectors)
             if effort == (options.rounds, options.candidates):
                 stopped = found  # at last that of the better method
             curve = list(rounds(f"{method}, {effort[1]} a round", found, str(effort[1]), judge))
             show(iter([*curve[:-1], replace(curve[-1], seconds=seconds)]))
-    budget = {"rounds": options.rounds, "candidates": options.candidates}
-    going = refine(inverter, encoder, vectors, **budget, early_stop=False)
+        before = time.perf_counter()
+        found = refine(inverter, encoder, vectors, **budget)
+        seconds = (time.perf_counter() - before) / len(vectors)
+        *_, last = rounds(f"{method}, polished", found, str(options.candidates), judge)
+        show(iter([replace(last, seconds=seconds)]))
+    going = refine(inverter, encoder, vectors, **budget, polish=False, early_stop=False)
     asked = [float(np.mean([item.queries for item in found])) for found in (stopped, going)]
     same = np.mean([a.text == b.text for a, b in zip(stopped, going, strict=True)])
     print(

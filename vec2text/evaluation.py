@@ -119,7 +119,7 @@ def calibrate(
     before, inverter.calibration = inverter.calibration, None  # all searches get the same effort
     try:
         plain = refine(inverter, encoder, vectors, rounds=0)
-        refined = refine(inverter, encoder, vectors, polish=False, show=show)  # which would take several times as long
+        refined = refine(inverter, encoder, vectors, polish=False, show=show)  # a run is not to end with hours
     finally:
         inverter.calibration = before
     for found in (plain, refined):

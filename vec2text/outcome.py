@@ -82,7 +82,7 @@ def _reliability(inverter: Inverter, data: Data, plain: Evaluation, config: Trai
     count = min(config.evaluate_sentences, config.test_sentences, config.calibration_sentences)
     references, vectors = data.held_out("test", count)
     with bar("refining test sentences") as show:
-        found = refine(inverter, data.encoder, vectors, show=show)
+        found = refine(inverter, data.encoder, vectors, polish=False, show=show)  # as it was calibrated
     refined = np.array([result.confidence for result in found])
     return {
         "greedy": reliability(plain.references, plain.reconstructions, sure),

@@ -24,13 +24,13 @@ class Reconstruction:
     """What refinement found for a vector."""
 
     text: str
-    """The closest of all that was tried."""
+    """The closest of all that was tried; where polish did not meet the vector, the likeliest of the closest."""
     similarity: float
     """Cosine of its vector to the target, -1 to 1."""
     confidence: float | None
     """Probability that it is the exact text; None where the inverter has not been calibrated."""
     hypotheses: tuple[Hypothesis, ...]
-    """All that was tried, the closest first."""
+    """All that was tried: the text that is given, then the others, the closest first."""
     queries: int
     """Different texts that were compared; one that several vectors share is encoded once, and counts for each."""
     rounds: int

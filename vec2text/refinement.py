@@ -90,7 +90,8 @@ def refine(
             closest of up to `candidates` + 1 that contain them.
         early_stop: False: all rounds are spent also on vectors whose text is exact, on more hypotheses beside it.
         polish: whether the last of several rounds goes on with up to 8 times 16 edits a candidate, as long as they
-            help; it takes more queries than all that was before.
+            help, where prospects are not poor; it takes more queries than all that was before. What is given is then
+            at least as close as before, but need not be the closest.
         show: is told after each round what share of all the work is done, 0 to 1.
 
     Raises:
