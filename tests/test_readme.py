@@ -85,6 +85,12 @@ def train(folder, overrides):
         sys.argv = arguments
 
 
+@pytest.fixture(autouse=True)
+def little_polish(monkeypatch):
+    """Edits of what an inverter writes after two steps take long, and are tested in rooms of their own."""
+    monkeypatch.setattr("vec2text.refinement._POLISHES", 1)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_runs(command, place, monkeypatch, capsys):
     program, *words = shlex.split(command)
