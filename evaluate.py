@@ -73,7 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--no-polish",
         action="store_true",
         help="with --refine: do not end the last round with many edits more; 5 rounds of 4 are some 25 to 50 queries "
-        "a sentence then, else some 75 to 250",
+        "a sentence then, else up to some 200, and 450 for long texts",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}

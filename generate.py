@@ -100,7 +100,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--no-polish",
         action="store_true",
         help="do not end the last round with many edits more, as long as they help: 5 rounds of 4 are some 25 to 50 "
-        "queries a vector then, else some 75 to 250",
+        "queries a vector then, else up to some 200, and 450 for long texts",
     )
     search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
     output = parser.add_argument_group("output")
