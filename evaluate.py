@@ -72,8 +72,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     choice.add_argument(
         "--no-polish",
         action="store_true",
-        help="with --refine: do not end the last round with many edits more; 5 rounds of 4 are some 25 to 50 queries "
-        "a sentence then, else up to some 200, and 450 for long texts",
+        help="with --refine: do not end the last round with many edits more; 5 rounds of 4 are some 20 to 60 queries "
+        "a sentence then, 100 for long texts; else up to some 200, and 450",
     )
     kept = parser.add_argument_group("vectors as stores keep them, each alone, between commas")
     several_of: Any = {"default": [], "metavar": "A,B,..."}

@@ -99,10 +99,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     search.add_argument(
         "--no-polish",
         action="store_true",
-        help="do not end the last round with many edits more, as long as they help: 5 rounds of 4 are some 25 to 50 "
-        "queries a vector then, else up to some 200, and 450 for long texts",
+        help="do not end the last round with many edits more, as long as they help: 5 rounds of 4 are some 20 to 60 "
+        "queries a vector then, 100 for long texts; else up to some 200, and 450",
     )
-    search.add_argument("--n-best", type=int, metavar="N", help="in jsonl: the N closest texts (default: 1)")
+    search.add_argument(
+        "--n-best",
+        type=int,
+        metavar="N",
+        help="in jsonl: N texts, that which is given and the closest others (default: 1)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--format",

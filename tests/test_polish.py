@@ -133,3 +133,25 @@ def test_it_is_told_how_far_polish_is(inverter, encoder, vectors):
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert len([share for share in shares if 0.5 < share < 1]) >= 3
+
+
+def test_case_is_settled_also_where_the_encoder_reads_spaces(inverter, monkeypatch):
+    target = np.eye(1, inverter.fingerprint.dimension, dtype=np.float32)[0]
+    likely = {"a red boat, here": 3, "A red boat, here": 1, "a red boat,here": 4, "A red boat,here": 2}
+
+    def likelihoods(rows, texts, **_):
+        return np.array([likely.get(text, 0) for text in texts], float)
+
+    class Caseless(LetterEncoder):
+        def encode(self, texts):
+            return np.stack([target if text.lower() in self.alike else np.roll(target, 1) for text in texts])
+
+    monkeypatch.setattr(inverter, "log_probabilities", likelihoods)
+    for alike, given in (({"a red boat, here"}, "a red boat, here"), (set(likely), "a red boat,here")):
+        found = search.Search(0, target, 3, False, True)
+        encoder = Caseless()
+        encoder.alike = alike
+        batch = refinement._Batch(inverter, encoder, inverter.rows(target), [found], 24, None, lambda: None)
+        batch._compare([(0, "A red boat, here")])
+        batch._settle([found])
+        assert found.best == given

@@ -36,7 +36,7 @@ class Reconstruction:
     rounds: int
     """Rounds until it was found, or the budget was spent."""
     history: tuple[tuple[str, int], ...]
-    """The best text and the queries so far, after each round; the first is plain inversion."""
+    """The closest text (at last what is given) and the queries so far, after each round; first plain inversion."""
 
 
 class RefinementStopped(EncoderError):  # noqa: N818 - what was found before is not lost

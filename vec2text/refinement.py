@@ -252,11 +252,10 @@ class _Batch:
             rows = self.rows[[search.place for search, _ in texts]]
             likelihoods = self.inverter.log_probabilities(rows, [text for _, text in texts])
             closeness = -np.log(1 - np.array([search.seen[text] for search, text in texts]))
-            scores: dict[int, dict[str, float]] = {search.place: {} for search, _ in left}
+            best: dict[int, float] = {}
             for (search, text), score in zip(texts, likelihoods + _CLOSENESS * closeness, strict=True):
-                scores[search.place][text] = score
-            for search, _ in left:
-                search.chosen = max(scores[search.place], key=scores[search.place].__getitem__)
+                if score > best.get(search.place, -np.inf):
+                    best[search.place], search.chosen = score, text
         return proposed
 
     def _note(self) -> None:
@@ -331,11 +330,12 @@ class _Batch:
             search.seen[text] = round(float(self.memo[text] @ search.target), 6)
 
     def _settle(self, searches: Sequence[Search]) -> None:
-        """Of what was found keep the likeliest case and spaces: many encoders read none, and only the GPT can tell."""
-        if not searches:
-            return
-        spaced = [space_variants(search.best) for search in searches]
-        variants = [[text for one in some for text in case_variants(one)] for some in spaced]
+        """Of what was found keep the likeliest case, then spaces, of which many encoders read none."""
+        for ways in (case_variants, space_variants) if searches else ():
+            self._settle_among(searches, [ways(search.best) for search in searches])
+
+    def _settle_among(self, searches: Sequence[Search], variants: list[list[str]]) -> None:
+        """Let the likeliest variants be the best, where the encoder cannot tell them from what is."""
         if self.rules is not None:
             obeyed_by = self.rules.constraints.obeyed_by
             variants = [[text for text in some if obeyed_by(text)] for some in variants]
