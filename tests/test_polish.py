@@ -107,8 +107,42 @@ def test_similarity_does_not_fall_and_what_is_given_is_the_likeliest(inverter, e
 
 def test_polished_texts_obey(inverter, encoder, vectors):
     constraints = Constraints(max_words=3)
-    for result in refine(inverter, encoder, vectors, rounds=2, candidates=1, constraints=constraints):
+    options = {"rounds": 2, "candidates": 1, "constraints": constraints}
+    plain = refine(inverter, encoder, vectors, polish=False, **options)
+    found = refine(inverter, encoder, vectors, **options)
+    assert sum(result.queries for result in found) > sum(result.queries for result in plain)
+    for result in found:
         assert all(constraints.obeyed_by(hypothesis.text) for hypothesis in result.hypotheses)
+
+
+def test_it_comes_also_where_rounds_before_it_had_nothing_to_propose(inverter, encoder, vectors, monkeypatch):
+    monkeypatch.setattr(search, "_EDITS", 0)  # polish alone edits
+    monkeypatch.setattr(search.Search, "branches", lambda self, candidates: [])
+    plain, polished = (refine(inverter, encoder, vectors, rounds=3, polish=polish) for polish in (False, True))
+    for result, other in zip(plain, polished, strict=True):
+        assert result.queries < other.queries
+
+
+def test_the_text_that_it_began_with_may_be_given(inverter):
+    found = search.Search(0, np.eye(1, 2)[0], 3, False, True)
+    found.seen = {"further": 0.2, "first": 0.5, "as near": 0.5, "nearer": 0.6, "nearest": 0.7}
+    assert found.closest(9, "first") == ["nearest", "nearer", "as near", "first"]
+    assert found.closest(2, "first") == ["nearest", "first"]
+    assert found.closest(1, "first") == ["first"]
+
+
+def test_nobody_writes_what_nothing_will_branch_from(inverter, vectors, encoder, sentences, monkeypatch):
+    written = []
+
+    def explored(*arguments, begin, **options):
+        written.append(len(begin))
+        return explore(*arguments, begin=begin, **options)
+
+    explore = writing.explore
+    monkeypatch.setattr(writing, "explore", explored)
+    found = polished(inverter, encoder, vectors[0], sentences[1])
+    assert len(found.seen) > 16
+    assert set(written) == {1}  # the text that is edited
 
 
 def test_what_was_found_before_the_encoder_failed_is_kept(inverter, vectors):
@@ -125,6 +159,21 @@ def test_what_was_found_before_the_encoder_failed_is_kept(inverter, vectors):
     assert result.queries == plain.queries + 16
     assert result.similarity >= plain.similarity
     assert result.similarity == max(hypothesis.similarity for hypothesis in result.hypotheses)
+
+
+def test_what_an_encoder_gave_of_many_texts_before_it_failed_is_kept(inverter, vectors, monkeypatch):
+    class Failing(LetterEncoder):
+        def encode(self, texts):
+            if self.queries > plain.queries + 8:
+                raise ConnectionError("nobody answers")
+            return super().encode(texts)
+
+    (plain,) = refine(inverter, LetterEncoder(), vectors[:1], rounds=2, candidates=1, polish=False)
+    monkeypatch.setattr(refinement, "_ENCODED", 5)
+    with pytest.raises(RefinementStopped) as stopped:
+        refine(inverter, Failing(), vectors[:1], rounds=2, candidates=1)
+    (result,) = stopped.value.reconstructions
+    assert result.queries == plain.queries + 10
 
 
 def test_it_is_told_how_far_polish_is(inverter, encoder, vectors):

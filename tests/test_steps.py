@@ -106,6 +106,36 @@ def test_in_bf16_they_differ_by_its_rounding(mask):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("cached", [1, 300, 2**20])
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_attention_of_many_rows_in_bf16_is_in_fp32_a_few_at_a_time(mask, cached, monkeypatch):
+    asked = []
+
+    def attend(query, *others, **options):
+        asked.append(tuple(query.shape))
+        return attention(query, *others, **options)
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr("vec2text.steps._CACHED", cached)
+    decoder = gpt2(n_layer=1).to(torch.bfloat16)
+    rows = {several: walk_one(decoder, mask, several, monkeypatch) for several in (1, 99)}
+    torch.testing.assert_close(rows[1], rows[99], atol=0.02, rtol=0.02)
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
+    walk_one(decoder, mask, 1, monkeypatch)
+    keys = 4 * 4 * 8  # of a row: positions, heads, their width
+    assert [shape[0] for shape in asked[1:]] == {1: [1] * 5, 300: [300 // keys] * 2 + [1], 2**20: [5]}[cached]
+
+
+def walk_one(decoder, mask, several, monkeypatch):
+    """The logits after one more input; from `several` rows on attention is in fp32."""
+    monkeypatch.setattr("vec2text.steps._SEVERAL", several)
+    steps = GPT2Steps(decoder)
+    steps.states(inputs(5, 3).bfloat16(), mask)
+    mask = mask if mask is None else torch.cat([mask, mask.new_ones(5, 1)], 1)
+    return steps.logits(inputs(5, 1, seed=1).bfloat16(), mask)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("family", [GPT2Steps, Steps])
 def test_under_autocast_they_are_fine_enough(family, mask):

@@ -48,6 +48,7 @@ _PROMISING = 0.24  # prospects times candidates from which on a search gets its 
 _STEPS = 3  # of edits in a round, while they bring the text closer
 _POLISHES = 8  # steps of edits in the last round, also where some brought nothing
 _POLISHED = 16  # edits of a text that are compared in each of these, for one candidate
+_ENCODED = 4096  # texts that are encoded at a time; what an encoder that fails then has given is kept
 _CONSIDERED = 40  # texts, the closest, among which the likeliest is chosen
 _CLOSENESS = 20.0  # nats that a text may be less likely which lies e times as close (1 - cosine)
 
@@ -177,6 +178,8 @@ class _Batch:
         self._note()
         for step in range(1, rounds + 1 if candidates else 1):
             searches = [search for search in self.searches if not search.done]
+            if not searches:
+                break
             missed = [search for search in searches if not search.found]
             if step > 1:
                 self._weigh(searches, candidates)
@@ -196,8 +199,6 @@ class _Batch:
                     tell(far + (1 - far) * share)
 
                 proposals += self._polish([search for search in searches if search.hopeful], candidates, further)
-            if not proposals:
-                break
             for place in {proposal.place for proposal in proposals}:
                 self.searches[place].rounds = step
             self._note()
@@ -230,7 +231,7 @@ class _Batch:
             before = [search.best for search in searches]
             edits = [search.edits(candidates, patience) for search in searches]
             new = [proposal for some in edits for proposal in some]
-            self._propose(new)
+            self._propose(new, branched=not patience)
             self._settle([search for search in missed if search.found])
             proposed += new
             searches = [
@@ -244,10 +245,10 @@ class _Batch:
     def _polish(self, searches: Sequence[Search], candidates: int, tell: Callable[[float], None]) -> list[Proposal]:
         """Edit the closest texts as long as it helps, and choose what is given where the vector is not met."""
         searches = [search for search in searches if not search.done]
-        before = [search.seen[search.best] for search in searches]
+        before = [search.best for search in searches]
         proposed = self._climb(searches, candidates, _POLISHES, _POLISHED, tell)
-        left = [(search, least) for search, least in zip(searches, before, strict=True) if not search.found]
-        texts = [(search, text) for search, least in left for text in search.closest(_CONSIDERED, least)]
+        left = [(search, begun) for search, begun in zip(searches, before, strict=True) if not search.found]
+        texts = [(search, text) for search, begun in left for text in search.closest(_CONSIDERED, begun)]
         if texts:
             rows = self.rows[[search.place for search, _ in texts]]
             likelihoods = self.inverter.log_probabilities(rows, [text for _, text in texts])
@@ -286,16 +287,19 @@ class _Batch:
                 found[place] = replace(result, confidence=float(sure))
         return found
 
-    def _propose(self, proposals: Sequence[Proposal], count: int | None = None, decoder: Any = None) -> None:
+    def _propose(
+        self, proposals: Sequence[Proposal], count: int | None = None, decoder: Any = None, branched: bool = True
+    ) -> None:
         """Write the proposals, encode the likeliest, together, and note how close they came.
 
         Args:
             proposals: what is written.
             count: candidates, of which each vector and hypothesis that is read gets its share; None: all are encoded.
             decoder: the one that writes them; None: the one in bf16, which is fine enough.
+            branched: whether later rounds may branch from them.
         """
         fresh: dict[tuple[int, str | None], dict[str, tuple[Proposal, Path]]] = {}
-        for proposal, path, text in self.writer.write(proposals, decoder):
+        for proposal, path, text in self.writer.write(proposals, decoder, branched):
             search = self.searches[proposal.place]
             if proposal.source is not None and not proposal.begin:
                 search.corrected[proposal.source] = path
@@ -321,13 +325,17 @@ class _Batch:
         """Encode texts for the searches at some places, and note how close they came."""
         # The same text may be proposed for several vectors: it is encoded once.
         unknown = list(dict.fromkeys(text for _, text in texts if text not in self.memo))
-        if unknown:
-            vectors = encode_checked(self.encoder, unknown, self.rows.shape[1])  # (n, D)
-            self.memo.update(zip(unknown, unit(vectors), strict=True))
-        for place, text in texts:
-            search = self.searches[place]
-            # Rounded: of texts that the encoder cannot tell apart the first stays, whatever else was in their batch.
-            search.seen[text] = round(float(self.memo[text] @ search.target), 6)
+        try:
+            for start in range(0, len(unknown), _ENCODED):
+                part = unknown[start : start + _ENCODED]
+                vectors = encode_checked(self.encoder, part, self.rows.shape[1])  # (n, D)
+                self.memo.update(zip(part, unit(vectors), strict=True))
+        finally:  # what the encoder gave before it failed counts
+            for place, text in texts:
+                if text in self.memo:
+                    search = self.searches[place]
+                    # Rounded: of texts that the encoder cannot tell apart the first stays, whatever was beside them.
+                    search.seen[text] = round(float(self.memo[text] @ search.target), 6)
 
     def _settle(self, searches: Sequence[Search]) -> None:
         """Of what was found keep the likeliest case, then spaces, of which many encoders read none."""

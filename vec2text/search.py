@@ -150,10 +150,10 @@ class Search:
         self.tried.update(chosen)
         return chosen
 
-    def closest(self, count: int, least: float) -> list[str]:
-        """So many of the closest texts, of a cosine of at least `least`."""
-        near = (text for text, score in self.seen.items() if score >= least)
-        return heapq.nlargest(count, near, key=self.seen.__getitem__)
+    def closest(self, count: int, least: str) -> list[str]:
+        """So many texts: the closest of those that are at least as close as `least`, and it."""
+        near = [text for text, score in self.seen.items() if score >= self.seen[least] and text != least]
+        return [*heapq.nlargest(count - 1, near, key=self.seen.__getitem__), least]
 
     def edits(self, candidates: int, each: int = 0) -> list[Proposal]:
         """The likeliest edits of the closest text that are new, `each` for a candidate; 0: as many as usually."""

@@ -21,6 +21,7 @@ from vec2text.paths import Path, explore, read
 from vec2text.rules import Rules
 from vec2text.search import Proposal, Reading, Search
 
+_EDITED = 64  # hypotheses that are edited at a time, each of which may have a thousand edits
 _READ = 128  # edits of a hypothesis, the likeliest where they are made, that are read to their end
 
 
@@ -58,12 +59,20 @@ class Writer:
         begun = self.rules.beginnings(self.inverter.decoder, prefixes, 1 + candidates)
         return [Proposal(place, None, begin) for place, some in enumerate(begun) for begin in some]
 
-    def write(self, proposals: Sequence[Proposal], decoder: Any = None) -> Iterator[tuple[Proposal, Path, str]]:
-        """Proposals, in some order, and what is written of each; `decoder` is not the one that writes otherwise."""
+    def write(
+        self, proposals: Sequence[Proposal], decoder: Any = None, branched: bool = True
+    ) -> Iterator[tuple[Proposal, Path, str]]:
+        """Proposals, in some order, and what is written of each.
+
+        Args:
+            proposals: what is written.
+            decoder: what writes; None: the one that writes mostly.
+            branched: whether what is written is to tell where to branch.
+        """
         whole = [one for one in proposals if one.whole]
-        if whole and self.inverter.correction is not None:
+        if whole and not (branched and self.inverter.correction is None):
             for one, text in zip(whole, self.inverter.texts([list(one.begin) for one in whole]), strict=True):
-                yield one, Path.unread(one.begin), text  # its own correction tells where to branch
+                yield one, Path.unread(one.begin), text  # if anything, its own correction tells where to branch
             proposals = [one for one in proposals if not one.whole]
         for part in _parts(proposals):
             decoder = decoder or self.decoder()
@@ -94,7 +103,7 @@ class Writer:
         """
         end_id = self.inverter.end_id
         readings = [(search.place, search.best if search.corrects else None) for search in searches]
-        for part in _parts([Proposal(*reading) for reading in readings]):
+        for part in _parts([Proposal(*reading) for reading in readings], _EDITED):
             decoder = self.decoder()
             prefixes, mask = self._read([proposal.reading for proposal in part])
             prefixes = prefixes.to(decoder.dtype)
