@@ -86,23 +86,32 @@ def test_searches_of_poor_prospects_are_not_polished(inverter, encoder, vectors)
     assert refine(inverter, encoder, vectors, rounds=2) == refine(inverter, encoder, vectors, rounds=2, polish=False)
 
 
-def test_similarity_does_not_fall_and_what_is_given_is_the_likeliest(inverter, encoder, vectors, in_fp32):
+def test_similarity_does_not_fall_and_what_is_given_is_the_likeliest(inverter, encoder, vectors, in_fp32, monkeypatch):
+    considered = {}
+
+    def closest(self, count, least):
+        considered[self.place] = chosen(self, count, least)
+        assert self.seen[least] == min(map(self.seen.__getitem__, considered[self.place]))
+        return considered[self.place]
+
+    chosen = search.Search.closest
+    monkeypatch.setattr(search.Search, "closest", closest)
     found = refine(inverter, encoder, vectors, rounds=3, candidates=2)
-    closest = 0
-    for result, vector in zip(found, vectors, strict=True):
+    gone_closer = 0
+    for place, (result, vector) in enumerate(zip(found, vectors, strict=True)):
         steps = [similarity(encoder, text, vector) for text, _ in result.history]
         assert all(later >= earlier - 1e-6 for earlier, later in pairwise(steps))
         assert result.history[-1] == (result.text, result.queries)
         assert (result.hypotheses[0].text, result.hypotheses[0].similarity) == (result.text, result.similarity)
         others = [hypothesis.similarity for hypothesis in result.hypotheses[1:]]
         assert others == sorted(others, reverse=True)
-        ranked = sorted(result.hypotheses, key=lambda hypothesis: -hypothesis.similarity)
-        near = [hypothesis for hypothesis in ranked if hypothesis.similarity >= steps[-2] - 1e-6][:40]
-        likely = inverter.log_probabilities(inverter.rows(vector[None].repeat(len(near), 0)), [it.text for it in near])
-        scores = likely - 20 * np.log(1 - np.array([hypothesis.similarity for hypothesis in near]))
-        assert result.text == near[int(scores.argmax())].text
-        closest += result.text == ranked[0].text
-    assert closest < len(found)  # else this would say nothing
+        known = {hypothesis.text: hypothesis.similarity for hypothesis in result.hypotheses}
+        near = considered[place]
+        likely = inverter.log_probabilities(inverter.rows(vector[None].repeat(len(near), 0)), near)
+        scores = likely - 20 * np.log(1 - np.array([known[text] for text in near]))
+        assert result.text == near[int(scores.argmax())]
+        gone_closer += max(known.values()) > result.similarity
+    assert gone_closer  # else this would say nothing
 
 
 def test_polished_texts_obey(inverter, encoder, vectors):
@@ -118,12 +127,14 @@ def test_polished_texts_obey(inverter, encoder, vectors):
 def test_it_comes_also_where_rounds_before_it_had_nothing_to_propose(inverter, encoder, vectors, monkeypatch):
     monkeypatch.setattr(search, "_EDITS", 0)  # polish alone edits
     monkeypatch.setattr(search.Search, "branches", lambda self, candidates: [])
-    plain, polished = (refine(inverter, encoder, vectors, rounds=3, polish=polish) for polish in (False, True))
-    for result, other in zip(plain, polished, strict=True):
+    plain, edited = (refine(inverter, encoder, vectors, rounds=3, polish=polish) for polish in (False, True))
+    for result, other in zip(plain, edited, strict=True):
         assert result.queries < other.queries
+        assert (result.rounds, other.rounds) == (0, 3)
+        assert len(result.history) == len(other.history) == 4
 
 
-def test_the_text_that_it_began_with_may_be_given(inverter):
+def test_the_text_that_it_began_with_may_be_given():
     found = search.Search(0, np.eye(1, 2)[0], 3, False, True)
     found.seen = {"further": 0.2, "first": 0.5, "as near": 0.5, "nearer": 0.6, "nearest": 0.7}
     assert found.closest(9, "first") == ["nearest", "nearer", "as near", "first"]
@@ -131,18 +142,34 @@ def test_the_text_that_it_began_with_may_be_given(inverter):
     assert found.closest(1, "first") == ["first"]
 
 
-def test_nobody_writes_what_nothing_will_branch_from(inverter, vectors, encoder, sentences, monkeypatch):
-    written = []
+@pytest.fixture
+def written(monkeypatch):
+    """How many texts the GPT wrote each time."""
+    counts = []
 
     def explored(*arguments, begin, **options):
-        written.append(len(begin))
+        counts.append(len(begin))
         return explore(*arguments, begin=begin, **options)
 
     explore = writing.explore
     monkeypatch.setattr(writing, "explore", explored)
+    return counts
+
+
+def test_nobody_writes_what_nothing_will_branch_from(inverter, vectors, encoder, sentences, written):
     found = polished(inverter, encoder, vectors[0], sentences[1])
     assert len(found.seen) > 16
     assert set(written) == {1}  # the text that is edited
+
+
+def test_edits_that_later_rounds_may_branch_from_are_written(inverter, vectors, encoder, sentences, written):
+    found = search.Search(0, vectors[0], 3, False, True)
+    batch = refinement._Batch(inverter, encoder, inverter.rows(vectors[0]), [found], 24, None, lambda: inverter.decoder)
+    found.written[sentences[1]] = batch.writer.as_written(0, sentences[1])
+    batch._compare([(0, sentences[1])])
+    batch._climb([found], 2, 1)
+    assert written == [1, 4]
+    assert all(path.other_ids.shape[1] for text, (_, path) in found.written.items() if text != sentences[1])
 
 
 def test_what_was_found_before_the_encoder_failed_is_kept(inverter, vectors):
@@ -174,6 +201,22 @@ def test_what_an_encoder_gave_of_many_texts_before_it_failed_is_kept(inverter, v
         refine(inverter, Failing(), vectors[:1], rounds=2, candidates=1)
     (result,) = stopped.value.reconstructions
     assert result.queries == plain.queries + 10
+
+
+def test_where_it_fails_at_once_what_it_gave_of_plain_texts_is_kept(inverter, encoder, vectors, monkeypatch):
+    class Failing(LetterEncoder):
+        def encode(self, texts):
+            if self.queries:
+                raise ConnectionError("nobody answers")
+            return super().encode(texts)
+
+    plain = inverter.invert(vectors)
+    assert plain[1] != plain[0]
+    monkeypatch.setattr(refinement, "_ENCODED", 1)
+    with pytest.raises(RefinementStopped) as stopped:
+        refine(inverter, Failing(), vectors)
+    found = stopped.value.reconstructions
+    assert (found[0].text, found[1], len(found)) == (plain[0], None, 3)
 
 
 def test_it_is_told_how_far_polish_is(inverter, encoder, vectors):

@@ -112,18 +112,26 @@ def test_attention_of_many_rows_in_bf16_is_in_fp32_a_few_at_a_time(mask, cached,
     asked = []
 
     def attend(query, *others, **options):
-        asked.append(tuple(query.shape))
+        asked.append((len(query), query.dtype))
         return attention(query, *others, **options)
 
     attention = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr("vec2text.steps._CACHED", cached)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     decoder = gpt2(n_layer=1).to(torch.bfloat16)
-    rows = {several: walk_one(decoder, mask, several, monkeypatch) for several in (1, 99)}
-    torch.testing.assert_close(rows[1], rows[99], atol=0.02, rtol=0.02)
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
-    walk_one(decoder, mask, 1, monkeypatch)
+    many = walk_one(decoder, mask, 1, monkeypatch)
     keys = 4 * 4 * 8  # of a row: positions, heads, their width
-    assert [shape[0] for shape in asked[1:]] == {1: [1] * 5, 300: [300 // keys] * 2 + [1], 2**20: [5]}[cached]
+    parts = {1: [1] * 5, 300: [300 // keys] * 2 + [1], 2**20: [5]}[cached]
+    assert asked == [(5, torch.bfloat16), *((part, torch.float32) for part in parts)]
+    asked.clear()
+    few = walk_one(decoder, mask, 6, monkeypatch)
+    assert asked == [(5, torch.bfloat16)] * 2
+    torch.testing.assert_close(many, few, atol=0.02, rtol=0.02)
+    with torch.autocast("cpu", torch.bfloat16):  # which would make it bf16 again
+        asked.clear()
+        walk_one(decoder, mask, 1, monkeypatch)
+        assert asked == [(5, torch.bfloat16)] * 2
 
 
 def walk_one(decoder, mask, several, monkeypatch):

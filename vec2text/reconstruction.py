@@ -34,7 +34,7 @@ class Reconstruction:
     queries: int
     """Different texts that were compared; one that several vectors share is encoded once, and counts for each."""
     rounds: int
-    """Rounds until it was found, or the budget was spent."""
+    """The last round that had something to propose: the one in which it was found, or mostly the last of all."""
     history: tuple[tuple[str, int], ...]
     """The closest text (at last what is given) and the queries so far, after each round; first plain inversion."""
 
@@ -46,7 +46,7 @@ class RefinementStopped(EncoderError):  # noqa: N818 - what was found before is 
         self.reconstructions = reconstructions
         """One for each vector, in order: the best so far; None where no text had been compared yet."""
         self.finished = finished
-        """How many of the vectors needed nothing more."""
+        """How many of the vectors were met (where that was in the last call, maybe in another case)."""
         self.begun = len(reconstructions) - reconstructions.count(None) - finished
         """How many had been refined in part."""
         super().__init__(

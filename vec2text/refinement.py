@@ -14,9 +14,9 @@ search gets no edits, and beside a correction and branches of plain inversion on
 do searches of poor prospects: a calibrated inverter knows how often one that came so close went on to find the text.
 The more candidates are asked for, the poorer they may be.
 
-Polish ends the last round: many edits, as long as they bring the text closer. What comes closer in this way need not be
-a sentence. So where the vector is not met the text that is given is the likeliest, weighed against how close it is, of
-those that are at least as close as what polish began with.
+Polish ends the last round: many edits, the likeliest first, and then edits of what came closer by them. What is found
+in this way need not be a sentence. So where the vector is not met the text that is given is the likeliest, weighed
+against how close it is, of those that are at least as close as what polish began with.
 
 Shapes: N vectors, D vector dimension, P prefix tokens, H GPT hidden size.
 """
@@ -49,7 +49,7 @@ _STEPS = 3  # of edits in a round, while they bring the text closer
 _POLISHES = 8  # steps of edits in the last round, also where some brought nothing
 _POLISHED = 16  # edits of a text that are compared in each of these, for one candidate
 _ENCODED = 4096  # texts that are encoded at a time; what an encoder that fails then has given is kept
-_CONSIDERED = 40  # texts, the closest, among which the likeliest is chosen
+_CONSIDERED = 40  # texts, the closest and what polish began with, among which the likeliest is chosen
 _CLOSENESS = 20.0  # nats that a text may be less likely which lies e times as close (1 - cosine)
 
 
@@ -90,8 +90,8 @@ def refine(
         constraints: what every text must be like. Where words must be contained, the first text of a vector is the
             closest of up to `candidates` + 1 that contain them.
         early_stop: False: all rounds are spent also on vectors whose text is exact, on more hypotheses beside it.
-        polish: whether the last of several rounds goes on with up to 8 times 16 edits a candidate, as long as they
-            help, where prospects are not poor; it takes more queries than all that was before. What is given is then
+        polish: whether the last of several rounds goes on with up to 8 times 16 edits a candidate, where prospects are
+            not poor; it takes more queries than all that was before. What is given is then
             at least as close as before, but need not be the closest.
         show: is told after each round what share of all the work is done, 0 to 1.
 

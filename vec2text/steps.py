@@ -21,9 +21,9 @@ from vec2text.gpt2 import GPT2, Block, Conv1D
 
 _BLOCK = 32  # positions for which there is room at once
 _MANY = 4  # rows from which on it pays to lay out weights in fp32
-_SEVERAL = 16  # rows from which on it pays to make keys and values fp32 for attention
-_CACHED = 2**20  # keys, or values, numbers in fp32, for which a processor's cache has room
 _FEW = 3  # rows from which on such weights are faster than those that are not laid out
+_SEVERAL = 16  # rows from which on it pays to make keys and values fp32 for attention
+_CACHED = 2**20  # numbers of keys, and as many of values, that are fp32 at once: 4 MiB each
 
 
 def steps_of(decoder: Any) -> Steps | GPT2Steps:
@@ -125,12 +125,15 @@ class GPT2Steps:
         if causal and start:  # after what was read; torch's own causal mask begins with it
             allowed = torch.ones(count, stop, dtype=torch.bool, device=inputs.device).tril(start)
             causal = False
+        # Measured on a CPU with AVX-512; how long bf16 takes where there is AMX nobody knows.
+        slow = inputs.dtype == torch.bfloat16 and inputs.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+        in_fp32 = slow and count == 1 and batch >= _SEVERAL and not coarser
         self.batch = batch
         for place, layer in enumerate(self.layers):
             normal = F.layer_norm(hidden, (width,), layer.norm_1.weight, layer.norm_1.bias, self.eps)
             parts = layer.attend(normal).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             query, (keys, values) = parts[0], self._remember(place, parts[1:])  # (B, heads, T or all, d)
-            if count == 1 and batch >= _SEVERAL and query.dtype == torch.bfloat16 and query.device.type == "cpu":
+            if in_fp32:
                 mixed = _attend_in_fp32(query, keys, values, allowed, layer.scale)
             else:
                 mixed = F.scaled_dot_product_attention(
@@ -221,9 +224,9 @@ def _attend_in_fp32(
     size, found = max(1, _CACHED // keys[0].numel()), []
     for start in range(0, len(query), size):
         some = slice(start, start + size)
-        asked, own, mixed = (one[some].float() for one in (query, keys, values))
+        own_query, own_keys, own_values = (one[some].float() for one in (query, keys, values))
         mask = None if allowed is None else allowed[some]
-        found.append(F.scaled_dot_product_attention(asked, own, mixed, mask, scale=scale))
+        found.append(F.scaled_dot_product_attention(own_query, own_keys, own_values, mask, scale=scale))
     return torch.cat(found).to(query.dtype)
 
 
