@@ -133,9 +133,9 @@ def run(options: argparse.Namespace) -> None:
     """Read, decode, measure, write and print."""
     with importing():
         from vec2text.sources import distinct_sentences, embed_all, read_sentences
-        from vec2text.storage import default_inverter, write_bytes_whole, write_text_whole
+        from vec2text.storage import default_inverter, find_folder, write_bytes_whole, write_text_whole
 
-    model = Path(options.model or default_inverter())
+    model = find_folder(options.model) if options.model else default_inverter()
     kept = model.parent / "heldout.txt"
     if options.texts is None and not kept.is_file():
         raise ValueError(f"there is no {kept}, a run's own test sentences: check --model, or give --texts FILE")
@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
         from vec2text.robustness import changed
         from vec2text.runs import known_sentences
 
-    inverter = Inverter.from_pretrained(options.model or model, device=options.device)
+    inverter = Inverter.from_pretrained(model, device=options.device)
     space = inverter.fingerprint
     changes = {name: getattr(options, name) for name in ("noise", "quantize", "truncate", "seed")}
     changed(np.eye(2, space.dimension), **changes)  # what is wrong with them is said before the work

@@ -316,6 +316,8 @@ BAD = {
     "no such training texts": (["--texts", "fresh.txt", "--train-texts", "nowhere.txt"], "nowhere.txt"),
     "all known": (["--texts", "fresh.txt", "--train-texts", "fresh.txt"], "all 24 sentences occur in the training set"),
     "no test sentences": (["--model", "moved/inverter"], "there is no moved/heldout.txt"),
+    "test sentences of what comes with the package": (["--model", "minilm-en"], "pretrained/heldout.txt, a run's own"),
+    "no such inverter": (["--model", "nowhere/inverter"], "nowhere/inverter"),
     "another encoder": (["--encoder", "OTHER"], "is not the one this was made for"),
     "no such encoder": (["--encoder", "no/such-encoder"], "no/such-encoder"),
     "no such judge": (["--judge", "no/such-judge"], "no/such-judge"),
@@ -349,6 +351,7 @@ def test_bad_input_is_one_line_and_exit_code_2(call, place, labse, other_labse, 
     arguments, message = BAD[case]
     (place / "empty.txt").write_text("\n \n")
     (place / "bytes.txt").write_bytes(b"caf\xe9\n")
+    (place / "heldout.txt").write_text("Of no run at all.\n")
     for name in ("taken.json", "figure.png"):
         (place / name).mkdir(exist_ok=True)
     if not (place / "moved").exists():

@@ -182,7 +182,7 @@ def test_a_run_with_relative_paths_is_found_from_elsewhere(config, tmp_path, lab
 
 def test_where_nothing_is_known_it_says_so(config, tmp_path, labse_encoder):
     fingerprint = Fingerprint.of(labse_encoder)
-    with pytest.raises(ValueError, match="holds no run that says what it was trained on"):
+    with pytest.raises(ValueError, match=r"holds no run that says what it was trained on \(there is no config\.json\)"):
         runs.known_sentences(tmp_path, labse_encoder, fingerprint)
     runs.train(config)
     for path in (tmp_path / "cache").glob("texts-*.txt"):

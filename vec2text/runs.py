@@ -178,7 +178,8 @@ def known_sentences(folder: Path, encoder: Encoder, fingerprint: Fingerprint) ->
         place = Path(config["runs"]) / config["name"]
         data = DataConfig(**config["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} holds no run that says what it was trained on ({error})") from error
+        why = f"there is no {Path(error.filename).name}" if isinstance(error, FileNotFoundError) else error
+        raise ValueError(f"{folder} holds no run that says what it was trained on ({why})") from error
     # Relative paths are those of the folder from which the run was started.
     start = Path() if place.is_absolute() else folder.resolve().parents[len(place.parts) - 1]
     cache = start / data.cache
