@@ -180,7 +180,7 @@ def run(options: argparse.Namespace) -> None:
         decode,
         known=known,
         changed=changed(vectors, normalized=space.normalized, **changes),
-        model=str(model),
+        model=str(options.model or model),
         encoder=space.encoder.name,
         judge=options.judge,
         left_out={"repeated": repeated, **left_out},
