@@ -86,6 +86,14 @@ def end_at_different_times(texts, max_tokens=20):
     return len(lengths) > 3 and max_tokens in lengths
 
 
+MANNERS = {
+    "greedy": {},
+    "beams": {"num_beams": 3},
+    "sampling": {"temperature": 1.3},
+    "top_k": {"top_k": 5},
+    "top_p": {"top_p": 0.8},
+}
+
 # (kind, seed, eagerness): texts that never end, that end here and there, and that end at once
 GPTS = [("gpt2", 0, -99.0), ("gpt2", 1, 3.0), ("gpt2", 2, 5.0), ("llama", 1, 0.0), ("llama", 2, 1.0)]
 
@@ -109,17 +117,36 @@ def test_greedy_is_the_likeliest_token_again_and_again_without_a_cache(gpt):
         assert ids == expected
 
 
+@pytest.mark.parametrize("shift", [-50.0, 0.0, 50.0])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_greedy_in_bf16_is_the_first_of_the_greatest_of_its_logits(kind, shift, monkeypatch):
+    """All logits below 0, some, none; so few different ones that many are the greatest."""
+    gpt, prefixes, seen = make_gpt(kind, 1).bfloat16(), make_prefixes().bfloat16(), []
+    head = gpt.lm_head.forward
+
+    def coarse(hidden):
+        seen.append((head(hidden) * 2).round() + shift)
+        return seen[-1].clone()
+
+    monkeypatch.setattr(gpt.lm_head, "forward", coarse)
+    texts = write(gpt, prefixes, max_tokens=1, min_tokens=1)
+    logits = seen[0].view(ROWS, -1).float()
+    logits[:, END] = -torch.inf
+    assert ((logits == logits.amax(-1, keepdim=True)).sum(-1) > 1).any()
+    assert [ids[0] for ids in texts] == [row.index(max(row)) for row in logits.tolist()]
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 200])
+@pytest.mark.parametrize("manner", MANNERS)
+def test_how_many_logits_are_fp32_at_once_changes_nothing(manner, at_once, monkeypatch):
+    gpt, prefixes = make_gpt(*GPTS[1]).bfloat16(), make_prefixes().bfloat16()
+    expected = write(gpt, prefixes, 0, **MANNERS[manner])
+    monkeypatch.setattr("vec2text.decoding._AT_ONCE", at_once)
+    assert write(gpt, prefixes, 0, **MANNERS[manner]) == expected
+
+
 def test_the_rows_of_these_tests_do_end_at_different_times():
     assert any(end_at_different_times(write(make_gpt(*gpt), make_prefixes())) for gpt in GPTS)
-
-
-MANNERS = {
-    "greedy": {},
-    "beams": {"num_beams": 3},
-    "sampling": {"temperature": 1.3},
-    "top_k": {"top_k": 5},
-    "top_p": {"top_p": 0.8},
-}
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, ROWS])

@@ -21,8 +21,8 @@ def inputs(batch, count, seed=0, width=32):
 
 
 def walk(steps, mask=None, dtype=torch.float32):
-    """Read, keep other rows, read on: all logits and states."""
-    found = [steps.logits(inputs(5, 3).to(dtype), mask)]
+    """Read, keep other rows, read on: all logits and states, in fp32."""
+    found = [steps.logits(inputs(5, 3).to(dtype), mask).float()]
     for rows, count in (([4, 0, 2], 1), ([0, 0, 1, 2, 2, 1, 0], 1), ([6, 1], 4), ([1, 0], 1)):
         rows = torch.tensor(rows)
         steps.keep(rows)
@@ -31,7 +31,7 @@ def walk(steps, mask=None, dtype=torch.float32):
         found.append(steps.states(inputs(len(rows), count, seed=count).to(dtype), mask).float())
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-        found.append(steps.logits(inputs(len(rows), 1, seed=7).to(dtype), mask))
+        found.append(steps.logits(inputs(len(rows), 1, seed=7).to(dtype), mask).float())
     return found
 
 

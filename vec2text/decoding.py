@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from vec2text.paths import Allowed, given_tokens, only
@@ -21,6 +22,7 @@ from vec2text.trunks import without
 
 _COLDEST = 1e-30  # lower temperatures choose as this one does
 _SORTED = 256  # likeliest tokens among which those of `top_p` are looked for first
+_AT_ONCE = 2**20  # logits that are fp32 at once on a CPU: 4 MiB, which its cache holds
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,14 @@ def _one_by_one(
     for step in range(options.max_tokens):
         logits = steps.logits(inputs)  # (alive, V)
         if allowed is not None:
-            logits = only(allowed, logits, ids[alive, :step])
+            logits = only(allowed, logits.float(), ids[alive, :step])
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
-        chosen = _likeliest_one(logits) if draws is None else _sample(logits, draws[alive, step], options)
+        if draws is None:
+            chosen = _likeliest_one(logits)
+        else:
+            parts = zip(_parts(logits), _parts(logits, draws[alive, step]), strict=True)
+            chosen = torch.cat([_sample(some.float(), drawn, options) for some, drawn in parts])
         if given is not None:
             chosen = torch.where(given[alive, step] < 0, chosen, given[alive, step])
         chosen = chosen.masked_fill(ended, end_id)
@@ -140,9 +146,20 @@ def _one_by_one(
 
 def _likeliest_one(logits: torch.Tensor) -> torch.Tensor:
     """Of each row (B, V) the place of the greatest, the first where there are several: (B,)."""
-    if logits.device.type == "cpu":  # numpy looks at many at a time, torch at one
-        return torch.from_numpy(logits.numpy().argmax(-1))
-    return logits.max(-1).indices
+    if logits.device.type != "cpu":
+        return logits.max(-1).indices
+    if logits.dtype == torch.bfloat16:  # above 0 its bits, as a number, grow as it does
+        bits = logits.view(torch.int16).numpy()
+        places = bits.argmax(-1)
+        if (np.take_along_axis(bits, places[:, None], -1) > 0).all():
+            return torch.from_numpy(places)
+    return torch.from_numpy(logits.float().numpy().argmax(-1))  # numpy looks at many at a time, torch at one
+
+
+def _parts(logits: torch.Tensor, rows: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+    """These (B, V), or what belongs to their rows, a few rows at a time on a CPU, so that its cache holds them."""
+    size = max(1, _AT_ONCE // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    return (logits if rows is None else rows).split(size)
 
 
 def _widest(device: torch.device) -> torch.dtype:
@@ -198,10 +215,10 @@ def _beam_search(
         logits = steps.logits(inputs)  # (A * k, V)
         if step < options.min_tokens:
             logits[:, end_id] = -torch.inf
-        logits = logits.log_softmax(-1)
-        if allowed is not None:  # after the softmax: what may not come next keeps its share of the probability
-            logits = only(allowed, logits, ids[:, :, :step].flatten(0, 1))
-        likeliest, tokens = (one.unflatten(0, scores.shape) for one in logits.topk(min(2 * beams, logits.shape[-1])))
+        read = ids[:, :, :step]  # (A, k, step)
+        parts = zip(_parts(logits), _parts(logits, read.flatten(0, 1)), strict=True)
+        continued = zip(*(_continued(*part, 2 * beams, allowed) for part in parts), strict=True)
+        likeliest, tokens = (torch.cat(one).unflatten(0, scores.shape) for one in continued)  # (A, k, 2K)
         totals = (scores.unsqueeze(-1) + likeliest).flatten(1)  # (A, k * 2K)
         # Among 2K candidates at least K go on, however many of them end.
         best, places = totals.topk(min(2 * beams, totals.shape[1]))  # (A, 2K)
@@ -220,7 +237,6 @@ def _beam_search(
         if last or bool(done.all()):
             break
         first = torch.arange(len(alive), device=device).unsqueeze(1) * ids.shape[1]  # (A, 1)
-        read = ids[:, :, :step]  # (A, k, step) by the beams that there were
         rows, chosen, ids = first + parents.gather(1, going), tokens.gather(1, going), _of_each(grown, going)
         if bool(done.any()):  # their beams leave
             left = without(done)
@@ -230,6 +246,17 @@ def _beam_search(
         steps.keep(rows.flatten(), _shared(read, rows, prefixes.shape[1]))
         inputs = decoder.get_input_embeddings()(chosen.flatten()).unsqueeze(1)
     return found
+
+
+def _continued(
+    logits: torch.Tensor, read: torch.Tensor, count: int, allowed: Allowed | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest tokens after `read` (B, t), from logits (B, V): log-probabilities and ids, both (B, count or V)."""
+    found = logits.float().log_softmax(-1)
+    if allowed is not None:  # after the softmax: what may not come next keeps its share of the probability
+        found = only(allowed, found, read)
+    likeliest = found.topk(min(count, found.shape[-1]))
+    return likeliest.values, likeliest.indices
 
 
 def _shared(read: torch.Tensor, rows: torch.Tensor, prefix: int) -> torch.Tensor | None:

@@ -5,7 +5,7 @@ Knows nothing of how tokens are chosen.
 `Steps` is for every Hugging Face causal LM. `GPT2Steps` is for our GPT-2: keys and values have their place before they
 are known, and on a CPU the weights are laid out once as its products want them.
 
-Shapes: B batch, T inputs, H GPT hidden size, V vocabulary.
+Shapes: B batch, T inputs, H GPT hidden size, V vocabulary, d width of a head.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class Steps:
         return found
 
     def logits(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Of the token after `inputs` (B, T, H), in fp32: (B, V)."""
+        """Of the token after `inputs` (B, T, H), as coarse as the decoder: (B, V)."""
         # The output layer on (B, H): of a slice (B, 1, H) a matrix product would copy the layer's weights B times.
         found: torch.Tensor = self.head(self.states(inputs, mask)[:, -1])
-        return found.float()
+        return found
 
     def keep(self, rows: torch.Tensor, since: torch.Tensor | None = None) -> None:
         """Go on with these rows of the batch, in this order; one may come more than once.
@@ -98,7 +98,7 @@ class GPT2Steps:
     def __init__(self, decoder: GPT2) -> None:
         body, config = decoder.transformer, decoder.config
         self.read = self.batch = 0
-        self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, heads, room, H / heads)
+        self.memory: list[torch.Tensor] = []  # of each layer keys and values, (2, B or more, room, heads, d)
         self.heads, self.eps = config.n_head, config.layer_norm_epsilon
         self.positions, self.last = body.wpe.weight, body.ln_f
         self.layers = [_Layer(block) for block in body.blocks]
@@ -125,7 +125,7 @@ class GPT2Steps:
         if causal and start:  # after what was read; torch's own causal mask begins with it
             allowed = torch.ones(count, stop, dtype=torch.bool, device=inputs.device).tril(start)
             causal = False
-        # Measured on a CPU with AVX-512; how long bf16 takes where there is AMX nobody knows.
+        # With AMX fp32 takes longer: measured on both kinds of CPU.
         slow = inputs.dtype == torch.bfloat16 and inputs.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
         in_fp32 = slow and count == 1 and batch >= _SEVERAL and not coarser
         self.batch = batch
@@ -149,24 +149,24 @@ class GPT2Steps:
 
     def logits(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """As of `Steps`."""
-        return self.head(self.states(inputs, mask)[:, -1]).float()
+        return self.head(self.states(inputs, mask)[:, -1])
 
     def keep(self, rows: torch.Tensor, since: torch.Tensor | None = None) -> None:
         """As of `Steps`; what stays in its place costs nothing."""
         device = rows.device
         if len(rows) > self.batch:
-            self.memory = [memory.index_select(1, rows) for memory in self.memory]
+            self.memory = self._of(rows, self.read)
         elif len(moved := (rows != torch.arange(len(rows), device=device)).nonzero().squeeze(-1)):
             begin = torch.zeros_like(moved) if since is None else since[moved]
             some, column = (torch.arange(self.read, device=device) >= begin.unsqueeze(1)).nonzero().unbind(1)  # (n,)
-            _, most, heads, room, width = self.memory[0].shape
-            part, head = torch.arange(2, device=device).view(2, 1, 1), torch.arange(heads, device=device).view(-1, 1)
+            _, most, room, heads, width = self.memory[0].shape
+            part = torch.arange(2, device=device).view(2, 1)
             to, of = (
-                (((part * most + row) * heads + head) * room + column).flatten()  # (2 * heads * n,)
+                ((part * most + row) * room + column).flatten()  # (2 * n,)
                 for row in (moved[some], rows[moved][some])
             )
             for memory in self.memory:
-                vectors = memory.view(-1, width)
+                vectors = memory.view(-1, heads * width)
                 vectors.index_copy_(0, to, vectors.index_select(0, of))
         self.batch = len(rows)
 
@@ -176,34 +176,41 @@ class GPT2Steps:
         for place, (memory, more) in enumerate(zip(self.memory, other.memory, strict=True)):
             if batch > memory.shape[1]:
                 wider = memory.new_empty(2, max(batch, 2 * memory.shape[1]), *memory.shape[2:])
-                wider[:, : self.batch, :, : self.read] = memory[:, : self.batch, :, : self.read]
+                wider[:, : self.batch, : self.read] = memory[:, : self.batch, : self.read]
                 self.memory[place] = memory = wider
-            memory[:, self.batch : batch, :, : self.read] = more[:, : other.batch, :, : self.read]
+            memory[:, self.batch : batch, : self.read] = more[:, : other.batch, : self.read]
         self.batch = batch
 
     def fork(self, rows: torch.Tensor, count: int) -> GPT2Steps:
         """As of `Steps`."""
         found = copy.copy(self)
-        found.read, found.batch, found.memory = count, len(rows), []
-        for memory in self.memory:
-            own = memory.new_empty(2, len(rows), *memory.shape[2:])
-            own[:, :, :, :count] = memory[:, rows, :, :count]
-            found.memory.append(own)
+        found.read, found.batch, found.memory = count, len(rows), self._of(rows, count)
         return found
 
+    def _of(self, rows: torch.Tensor, count: int) -> list[torch.Tensor]:
+        """Of each layer the first `count` keys and values of these rows, with as much room as there was."""
+        copies = []
+        for memory in self.memory:
+            copies.append(memory.new_empty(2, len(rows), *memory.shape[2:]))
+            copies[-1][:, :, :count] = memory[:, :, :count].index_select(1, rows)
+        return copies
+
     def _remember(self, place: int, fresh: torch.Tensor) -> torch.Tensor:
-        """All keys and values of a layer, (2, B, heads, read + T, d), with fresh ones (2, B, heads, T, d)."""
-        stop = self.read + fresh.shape[3]
+        """All keys and values of a layer, (2, B, heads, read + T, d), with fresh ones (2, B, heads, T, d).
+
+        The heads of a position lie beside each other in memory, so that what a step adds to a row is in one piece.
+        """
+        fresh, stop = fresh.transpose(2, 3), self.read + fresh.shape[3]  # (2, B, T, heads, d)
         room = -(-stop // _BLOCK) * _BLOCK
         if place == len(self.memory):
-            self.memory.append(fresh.new_empty(*fresh.shape[:3], room, fresh.shape[4]))
+            self.memory.append(fresh.new_empty(*fresh.shape[:2], room, *fresh.shape[3:]))
         memory = self.memory[place]
-        if stop > memory.shape[3]:
-            self.memory[place] = fresh.new_empty(*memory.shape[:3], room, memory.shape[4])
-            self.memory[place][:, :, :, : self.read] = memory[:, :, :, : self.read]
+        if stop > memory.shape[2]:
+            self.memory[place] = fresh.new_empty(*fresh.shape[:2], room, *fresh.shape[3:])
+            self.memory[place][:, :, : self.read] = memory[:, : self.batch, : self.read]
             memory = self.memory[place]
-        memory[:, : self.batch, :, self.read : stop] = fresh
-        return memory[:, : self.batch, :, :stop]
+        memory[:, : self.batch, self.read : stop] = fresh
+        return memory[:, : self.batch, :stop].transpose(2, 3)
 
 
 def _attend_in_fp32(
