@@ -9,7 +9,8 @@ from vec2text.loss import chunked_cross_entropy, chunked_log_probabilities
 @pytest.fixture
 def problem(monkeypatch):
     monkeypatch.setattr(room, "_ROWS", room._ROWS)
-    monkeypatch.setattr(room, "_LOGITS", 512 * 50)  # three chunks, the last one shorter
+    monkeypatch.setattr(room, "_LOGITS", 2 * 512 * 50)  # three chunks in bf16, the last one shorter; six in fp32
+    monkeypatch.setattr(room, "_SUMMED", 3 * 50)
     torch.manual_seed(0)
     hidden, weight, bias = torch.randn(1300, 16), torch.randn(50, 16), torch.randn(50)
     return hidden, weight, bias, torch.randint(0, 50, (1300,))

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-_LOGITS = 2**23  # that exist at once on a CPU; larger tensors glibc would ask the system for, page by page, each time
-_LOGITS_ELSEWHERE = 2**27  # a GPU is kept busy by larger ones
+_LOGITS = 2**25  # bytes of them at once on a CPU; for more glibc would ask the system, page by page, each time
+_LOGITS_ELSEWHERE = 2**28  # a GPU is kept busy by more
+_SUMMED = 2**19  # probabilities summed at once on a CPU: torch copies them as float32, which its cache holds
 _ROWS = 256  # the last chunk's are rounded up to a multiple where a CPU compiles products for every number of rows
 
 
@@ -51,16 +52,23 @@ def chunked_log_probabilities(
 
     Without gradient.
     """
-    found, chunk = [], _chunk(weight)
+    found, chunk = [], _chunk(weight, _computed_in(hidden))
     for start in range(0, len(targets), chunk):
         logits = F.linear(hidden[start : start + chunk], weight, bias)  # (chunk, V)
         found.append(_split(logits, targets[start : start + chunk])[2])
     return torch.cat(found)
 
 
-def _chunk(weight: torch.Tensor) -> int:
-    """Tokens whose logits under an output layer (V, H) exist at once."""
-    return max(1, (_LOGITS if weight.device.type == "cpu" else _LOGITS_ELSEWHERE) // len(weight))
+def _computed_in(hidden: torch.Tensor) -> torch.dtype:
+    """The type of the logits of hidden states."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _chunk(weight: torch.Tensor, dtype: torch.dtype) -> int:
+    """Tokens whose logits of a type, under an output layer (V, H), exist at once."""
+    size = _LOGITS if weight.device.type == "cpu" else _LOGITS_ELSEWHERE
+    return max(1, size // (len(weight) * dtype.itemsize))
 
 
 def _split(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,9 +83,15 @@ def _split(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, t
     right = others[place].float()
     # scatter_ would copy all of it on a CPU, and for a number from Python a GPU would be waited for.
     others[place] = torch.zeros_like(others[:, 0])
-    rest = others.sum(1, dtype=torch.float32)
+    rest = _sums(others)
     log = right.clamp_min(torch.finfo(torch.float32).tiny).log()
     return others, rest, torch.where(right > 0.5, torch.log1p(-rest.clamp_max(0.5)), log)
+
+
+def _sums(numbers: torch.Tensor) -> torch.Tensor:
+    """Of each row (N, V), in float32: (N,)."""
+    rows = max(1, _SUMMED // numbers.shape[1]) if numbers.device.type == "cpu" else len(numbers)
+    return torch.cat([part.sum(1, dtype=torch.float32) for part in numbers.split(rows)])
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -92,14 +106,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         shares: torch.Tensor | None,
     ) -> torch.Tensor:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        device, dtype = hidden.device.type, _computed_in(hidden)
         states, matrix, count = hidden.to(dtype), weight.to(dtype), len(targets)
         wanted = ctx.needs_input_grad
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         loss = torch.zeros((), device=hidden.device)
-        chunk = _chunk(weight)
+        chunk = _chunk(weight, dtype)
         if device == "cpu" and dtype == torch.bfloat16:
             last = count % chunk
             more = min(-last % _ROWS, chunk - last)
